@@ -52,6 +52,30 @@ export type NewEvent = {
   details: Record<string, unknown>;
 };
 
+/** What alarms, path and views read of the inferred state. Every call answers from memory. */
+export type TopologyReader = {
+  /** Agent ids that inference knows. */
+  agents(): Iterable<string>;
+  agent(agentId: string): AgentRecord | null;
+  /** The newest observation that counts as current; null before the first. Sections that failed (null) are filled from
+   * the last report that had them in `effective`. */
+  latest(agentId: string): Observation | null;
+  effective(agentId: string): Report | null;
+  edge(edgeId: string): TopologyEdge | null;
+  /** Edges that end at a node (agent id or `wg:<key>`). */
+  edgesOf(nodeId: string): TopologyEdge[];
+  edges(): Iterable<TopologyEdge>;
+  node(nodeId: string): TopologyNode | null;
+  nodes(): Iterable<TopologyNode>;
+  networks(): Iterable<TopologyNetwork>;
+  /** Agents whose newest report shows a WireGuard interface with this public key (two: the key is reused). */
+  ownersOfKey(publicKey: string): { agent_id: string; interface: string }[];
+  /** Agents that have this interface address (canonical text without length). */
+  ownersOfAddress(address: string): { agent_id: string; interface: string }[];
+  /** The edge between an agent's WireGuard interface and the peer with this key, and which end the agent is. */
+  edgeOfPeer(agentId: string, interfaceName: string, peerKey: string): { edge: TopologyEdge; end: "a" | "b" } | null;
+};
+
 /** What one step of inference changed. Empty lists: nothing worth a row. */
 export type TopologyChange = { versions: Version[]; events: NewEvent[] };
 

@@ -74,6 +74,26 @@ export const EDGE_STATES = [
   "unknown",
 ] as const;
 export type EdgeState = (typeof EDGE_STATES)[number];
+/** Why an edge is in its state, for programs; `a`, `b` are the edge's ends. */
+export type EdgeCause =
+  | "undecided" // unanswered for less than 210 s: not yet clear which way is cut
+  | "preshared_key"
+  | "a_to_b_blocked"
+  | "b_to_a_blocked"
+  | "nothing_returns"
+  | "cannot_send_a"
+  | "cannot_send_b"
+  | "cannot_start_a"
+  | "cannot_start_b"
+  | "tunnel_loop"
+  | "lossy"
+  | "interface_down_a"
+  | "interface_down_b"
+  | "missing_at_a"
+  | "missing_at_b"
+  | "view_unavailable"
+  | "wrong_key"
+  | "no_report";
 /** States that mean that packets do not pass as configured. */
 export const PROBLEM_STATES: readonly EdgeState[] = ["stale", "never", "lossy", "down", "one_sided", "key_mismatch"];
 
@@ -110,6 +130,8 @@ export type TopologyEdge = {
   state: EdgeState;
   /** In words; null where the state says it all. */
   reason: string | null;
+  /** The reason as a word for programs; null where there is none. */
+  cause: EdgeCause | null;
   observed_by: string[];
   /** Of the fresher end, on the manager's clock. */
   latest_handshake_at: number | null;
