@@ -98,17 +98,21 @@ async function fetchDns(name: string, servers: string[] | null): Promise<Fetched
   }
 }
 
-function createDefault(path: string): string {
-  const psk = crypto.getRandomValues(new Uint8Array(32)).toBase64({ alphabet: "base64url", omitPadding: true });
-  writePrivate(path, `${psk}\n`);
-  return psk;
-}
-
-async function fetchDefault(path: string, create: boolean): Promise<Fetched & { created?: boolean }> {
+/** `kattila.psk`. With `create`, an absent file is written: with the ring's key, so that no agent is cut off, else a new one. */
+async function fetchDefault(
+  path: string,
+  create: boolean,
+  current: string | null,
+): Promise<Fetched & { created?: boolean }> {
   try {
     const text = readPrivate(path);
     if (text === null) {
-      if (create) return { ok: true, psk: createDefault(path), weak: false, created: true };
+      if (create) {
+        const psk =
+          current ?? crypto.getRandomValues(new Uint8Array(32)).toBase64({ alphabet: "base64url", omitPadding: true });
+        writePrivate(path, `${psk}\n`);
+        return { ok: true, psk, weak: false, created: true };
+      }
       return {
         ok: false,
         error: { reason: "none", message: `no PSK: set PSK_FILE or DNS, or copy the manager's kattila.psk to ${path}` },
@@ -252,7 +256,7 @@ export class PskSource {
       case "dns":
         return fetchDns(origin.name, origin.servers);
       case "default":
-        return fetchDefault(origin.path, origin.create && this.#ring.length === 0);
+        return fetchDefault(origin.path, origin.create, this.current);
     }
   }
 
