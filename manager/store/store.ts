@@ -39,7 +39,7 @@ export interface Store {
   /** Everything that the manager holds in memory between reports. */
   loadAgents(): Promise<AgentRecord[]>;
   retiredAgents(): Promise<string[]>;
-  /** Ticks (at most the last 120 below and at the highest) and nonces of the newest 120 reports of one agent. */
+  /** Ticks (at most the last 120 below and at the highest) and nonces of the newest 120 reports of one agent, newest last. */
   replayWindow(agentId: string): Promise<{ highest_tick: number | null; ticks: number[]; nonces: string[] }>;
   /** Whether this very report is in the audit log. */
   hasReport(agentId: string, tick: number, bootId: string, collectedAt: number): Promise<boolean>;

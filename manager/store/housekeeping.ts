@@ -1,0 +1,233 @@
+// Owns the small rounds between reports: packing what is no longer hot, deleting what is past its retention, making room
+// on a disk that runs low, giving free pages back. Each round is short, so that ingest does not notice.
+import type { Database } from "bun:sqlite";
+import type { Log } from "../../shared/log.ts";
+import type { StoredReport } from "../model.ts";
+import type { Commits } from "./commits.ts";
+import type { Disk } from "./disk.ts";
+import { type HotReports, PACK_REPORTS } from "./hot.ts";
+import { HOT_COLUMNS, hotReport } from "./log.ts";
+import { decodePack, encodePack } from "./pack.ts";
+import { CHECKPOINT_PAGES } from "./open.ts";
+
+/** A round begins no further step after this; the longest step, a pack, takes about as long again. */
+const ROUND_MS = 8;
+/** A pack ends here even with fewer reports: unpacking must stay cheap where reports are large. */
+const PACK_RAW_BYTES = 2 * 1024 * 1024;
+/** Events, versions and alarms deleted per statement. */
+const DELETE_ROWS = 200;
+/** On a low disk, this much of the file is kept reusable, so that reports go on without new space. */
+const ROOM_BYTES = 8 * 1024 * 1024;
+/** On a low disk the WAL is copied home at 1 MiB instead. */
+const LOW_CHECKPOINT_PAGES = 256;
+/** Free pages go back to the disk when they are over 64 MiB and a fifth of the file: below that they are reused. */
+const KEEP_FREE_PAGES = 16_384;
+const KEEP_FREE_SHARE = 5;
+const VACUUM_PAGES = 256;
+
+export type Retention = { reportsMs: number; eventsMs: number };
+type PackRow = {
+  id: number;
+  agent_id: string;
+  id_from: number;
+  id_to: number;
+  tick_from: number;
+  tick_to: number;
+  reports: number;
+};
+
+export class Housekeeping {
+  readonly #pageBytes: number;
+  readonly #statements: ReturnType<typeof prepareStatements>;
+  /** Agents whose reports did not come back unchanged from a trial pack: they stay hot. */
+  readonly #unpackable = new Set<string>();
+  #low = false;
+
+  constructor(
+    private readonly database: Database,
+    private readonly commits: Commits,
+    private readonly hot: HotReports,
+    private readonly disk: Disk,
+    private readonly log: Log,
+  ) {
+    this.#pageBytes = (database.query("PRAGMA page_size").get() as { page_size: number }).page_size;
+    this.#statements = prepareStatements(database);
+  }
+
+  /** One round. Whether there is more to do at once. @throws StoreError */
+  round(now: number, retention: Retention): boolean {
+    this.#followDisk();
+    const steps = [
+      () => this.#low && this.#freeBytesInside() < ROOM_BYTES && this.#pruneOldest(),
+      () => this.#prunePack(now - retention.reportsMs),
+      () => this.#pack(now),
+      () => this.#pruneHistory(now - retention.eventsMs),
+      () => this.#shrink(),
+    ];
+    const started = performance.now();
+    for (const step of steps) {
+      while (step()) {
+        if (performance.now() - started >= ROUND_MS) return true;
+      }
+    }
+    return false;
+  }
+
+  #followDisk(): void {
+    const low = this.disk.isLow();
+    if (low !== this.#low) {
+      this.#low = low;
+      if (low) this.log.warning("disk_low", { free_bytes: this.disk.freeBytes(), now: "the oldest reports make room" });
+      else this.log.info("disk_has_room", { free_bytes: this.disk.freeBytes() });
+      this.database.run(`PRAGMA wal_autocheckpoint = ${low ? LOW_CHECKPOINT_PAGES : CHECKPOINT_PAGES}`);
+    }
+    if (!low) this.disk.layBallast();
+  }
+
+  #pragma(name: "page_count" | "freelist_count"): number {
+    return (this.database.query(`PRAGMA ${name}`).get() as Record<string, number>)[name]!;
+  }
+
+  #freeBytesInside(): number {
+    return this.#pragma("freelist_count") * this.#pageBytes;
+  }
+
+  /** Packs the oldest hot reports of one agent. */
+  #pack(now: number): boolean {
+    const agentId = this.hot.due(now);
+    if (agentId === null) return false;
+    if (this.#unpackable.has(agentId)) {
+      this.hot.postpone(agentId);
+      return true;
+    }
+    const { hotOfAgent, addPack, deleteHot } = this.#statements;
+    const reports: StoredReport[] = [];
+    let rawBytes = 0;
+    for (const row of hotOfAgent.iterate(agentId)) {
+      const report = hotReport(row);
+      const bytes = Buffer.byteLength(report.data);
+      if (reports.length > 0 && rawBytes + bytes > PACK_RAW_BYTES) break;
+      rawBytes += bytes;
+      if (reports.push(report) === PACK_REPORTS) break;
+    }
+    const body = encodePack(reports);
+    if (!Bun.deepEquals(decodePack(body), reports, true)) {
+      this.#unpackable.add(agentId);
+      throw new Error(`reports of agent ${agentId} did not survive a trial packing: they stay unpacked`);
+    }
+    const ticks = reports.map(({ tick }) => tick);
+    const observed = reports.map(({ observed_at }) => observed_at);
+    const last = reports.at(-1)!;
+    this.commits.transaction("cannot pack reports", () => {
+      addPack.run(
+        agentId,
+        reports[0]!.id,
+        last.id,
+        Math.min(...ticks),
+        Math.max(...ticks),
+        Math.max(...reports.map(({ received_at }) => received_at)),
+        Math.min(...observed),
+        Math.max(...observed),
+        reports.length,
+        rawBytes,
+        body,
+      );
+      deleteHot.run(agentId, last.id);
+    });
+    this.#recount(agentId);
+    return true;
+  }
+
+  /** Deletes one pack that was received before `before`, and its rows. */
+  #prunePack(before: number): boolean {
+    const pack = this.#statements.oldestPack.get(before) as PackRow | null;
+    if (pack === null) return false;
+    this.commits.transaction("cannot delete old reports", () => {
+      this.#statements.deleteRows.run(pack.agent_id, pack.tick_from, pack.tick_to, pack.id_from, pack.id_to);
+      this.#statements.deletePack.run(pack.id);
+    });
+    this.hot.total -= pack.reports;
+    return true;
+  }
+
+  /** Deletes the oldest reports whatever their age: the oldest pack, or without any the oldest hot reports. */
+  #pruneOldest(): boolean {
+    if (this.#prunePack(Number.MAX_SAFE_INTEGER)) return true;
+    const oldest = this.#statements.oldestHot.all() as { id: number; agent_id: string; tick: number }[];
+    if (oldest.length === 0) return false;
+    this.commits.transaction("cannot delete old reports", () => {
+      for (const { id, agent_id, tick } of oldest) {
+        this.#statements.deleteRows.run(agent_id, tick, tick, id, id);
+        this.#statements.deleteHotRow.run(id);
+      }
+    });
+    this.hot.total -= oldest.length;
+    for (const agentId of new Set(oldest.map(({ agent_id }) => agent_id))) this.#recount(agentId);
+    return true;
+  }
+
+  #recount(agentId: string): void {
+    const left = this.#statements.countHot.get(agentId) as { reports: number; id: number | null };
+    const oldest = this.#statements.receivedAt.get(left.id) as { received_at: number } | null;
+    this.hot.left(agentId, { reports: left.reports, oldest_at: oldest?.received_at ?? 0 });
+  }
+
+  /** Deletes some events, ended versions, resolved alarms and lapsed silences from before `before`. */
+  #pruneHistory(before: number): boolean {
+    const { history, hasHistory } = this.#statements;
+    if (!hasHistory.some((statement) => statement.get(before) !== null)) return false;
+    this.commits.transaction("cannot delete old history", () => {
+      for (const statement of history) statement.run(before);
+    });
+    return true;
+  }
+
+  #shrink(): boolean {
+    if (this.#low) return false; // reused instead, see ROOM_BYTES
+    const free = this.#pragma("freelist_count");
+    if (free <= KEEP_FREE_PAGES || free * KEEP_FREE_SHARE <= this.#pragma("page_count")) return false;
+    this.commits.transaction("cannot shrink the database", () => this.#statements.vacuum.all());
+    return true;
+  }
+}
+
+function prepareStatements(database: Database) {
+  const prepare = (sql: string) => database.prepare(sql);
+  const old = {
+    events: "SELECT id FROM events WHERE at < ?1",
+    nodes: "SELECT version FROM topology_nodes WHERE valid_to < ?1",
+    edges: "SELECT version FROM topology_edges WHERE valid_to < ?1",
+    networks: "SELECT version FROM topology_networks WHERE valid_to < ?1",
+    alarms: "SELECT id FROM alarms WHERE state = 'resolved' AND resolved_at < ?1",
+    silences: "SELECT id FROM silences WHERE until_at < ?1",
+  };
+  const limited = (sql: string) => `${sql} LIMIT ${DELETE_ROWS}`;
+  return {
+    hotOfAgent: prepare(`SELECT ${HOT_COLUMNS} FROM reports_hot WHERE agent_id = ?1 ORDER BY id`),
+    countHot: prepare("SELECT count(*) AS reports, min(id) AS id FROM reports_hot WHERE agent_id = ?1"),
+    receivedAt: prepare("SELECT received_at FROM reports_hot WHERE id = ?1"),
+    addPack: prepare(`
+      INSERT INTO packs (agent_id, id_from, id_to, tick_from, tick_to, received_to, observed_from, observed_to, reports,
+        raw_bytes, body)
+      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)`),
+    deleteHot: prepare("DELETE FROM reports_hot WHERE agent_id = ?1 AND id <= ?2"),
+    oldestPack: prepare(`
+      SELECT id, agent_id, id_from, id_to, tick_from, tick_to, reports FROM packs
+      WHERE received_to < ?1 ORDER BY received_to LIMIT 1`),
+    deletePack: prepare("DELETE FROM packs WHERE id = ?1"),
+    deleteRows: prepare("DELETE FROM reports WHERE agent_id = ?1 AND tick BETWEEN ?2 AND ?3 AND id BETWEEN ?4 AND ?5"),
+    oldestHot: prepare("SELECT id, agent_id, tick FROM reports_hot ORDER BY id LIMIT 20"),
+    deleteHotRow: prepare("DELETE FROM reports_hot WHERE id = ?1"),
+    hasHistory: Object.values(old).map((sql) => prepare(`${sql} LIMIT 1`)),
+    history: [
+      prepare(`DELETE FROM events WHERE id IN (${limited(old.events)})`),
+      prepare(`DELETE FROM topology_nodes WHERE version IN (${limited(old.nodes)})`),
+      prepare(`DELETE FROM topology_edges WHERE version IN (${limited(old.edges)})`),
+      prepare(`DELETE FROM topology_networks WHERE version IN (${limited(old.networks)})`),
+      prepare(`DELETE FROM alarm_transitions WHERE alarm_id IN (${limited(old.alarms)})`),
+      prepare(`DELETE FROM alarms WHERE id IN (${limited(old.alarms)})`),
+      prepare(`DELETE FROM silences WHERE id IN (${limited(old.silences)})`),
+    ],
+    vacuum: prepare(`PRAGMA incremental_vacuum(${VACUUM_PAGES})`),
+  };
+}

@@ -1,0 +1,92 @@
+// Owns the SQLite store: opens the database and joins the parts of this folder into the Store interface.
+import type { Database } from "bun:sqlite";
+import * as fs from "node:fs";
+import { resolve } from "node:path";
+import type { Log } from "../../shared/log.ts";
+import { backupDatabase } from "./backup.ts";
+import { Commits } from "./commits.ts";
+import { Disk } from "./disk.ts";
+import { HotReports } from "./hot.ts";
+import { Housekeeping } from "./housekeeping.ts";
+import { prepareLogReader } from "./log.ts";
+import { openDatabase } from "./open.ts";
+import { prepareReader } from "./reads.ts";
+import { StoreError, type Store } from "./store.ts";
+import { prepareWriter } from "./writes.ts";
+
+/**
+ * Opens the manager's database, makes and migrates it where needed, and takes its lock.
+ * @throws StoreError with one line for the operator: no database, another program's, a newer one, read-only, in use.
+ */
+export async function openStore(path: string, options: { log: Log }): Promise<Store> {
+  const { log } = options;
+  const file = resolve(path);
+  const { database, lock, mended } = openDatabase(file);
+  if (mended) log.warning("database_mode_mended", { path: file, mode: "0600" });
+  const disk = new Disk(file);
+  const hot = new HotReports(database);
+  let lastReportId = newestReportId(database);
+  const commits = new Commits(
+    database,
+    prepareWriter(database),
+    () => ++lastReportId,
+    (applied) => {
+      if (applied.some(({ wiped }) => wiped)) return hot.reload();
+      for (const { reports } of applied) for (const report of reports) hot.added(report.agent_id, report.received_at);
+    },
+  );
+  const housekeeping = new Housekeeping(database, commits, hot, disk, log);
+  let closed: Promise<void> | null = null;
+
+  const health: Store["health"] = async () => {
+    if (commits.fault === null) return "ok";
+    if (commits.fault === "full") disk.dropBallast();
+    try {
+      // Copies home what the WAL holds and cuts it, which on a full disk is what makes room again.
+      database.run("PRAGMA wal_checkpoint(TRUNCATE)");
+      commits.transaction("the database cannot be written", () => {
+        database.run("INSERT OR REPLACE INTO meta (name, value) VALUES ('recovered_at', ?1)", [String(Date.now())]);
+      });
+    } catch {
+      return commits.fault;
+    }
+    log.info("database_recovered", { path: file });
+    return "ok";
+  };
+
+  return {
+    ...prepareReader(database),
+    ...prepareLogReader(database),
+    commit: (batch) =>
+      closed === null ? commits.commit(batch) : Promise.reject(new StoreError("failing", "the manager is stopping")),
+    maintain: async (now, retention) => (await health()) === "ok" && housekeeping.round(now, retention),
+    backup: (target) => backupDatabase(file, resolve(target)),
+    figures: async () => ({
+      reports: hot.total,
+      bytes: size(file),
+      wal_bytes: size(`${file}-wal`),
+      free_bytes: disk.freeBytes(),
+      commits: commits.figures.commits,
+      commit_seconds: commits.figures.seconds,
+    }),
+    health,
+    close: () =>
+      (closed ??= (async () => {
+        await commits.idle();
+        database.run("PRAGMA wal_checkpoint(TRUNCATE)");
+        database.close();
+        lock.release();
+      })()),
+  };
+}
+
+function newestReportId(database: Database): number {
+  const row = database
+    .query("SELECT max(ifnull((SELECT max(id) FROM reports_hot), 0), ifnull((SELECT max(id_to) FROM packs), 0)) AS id")
+    .get() as { id: number };
+  return row.id;
+}
+
+function size(path: string): number {
+  return fs.statSync(path, { throwIfNoEntry: false })?.size ?? 0;
+}
