@@ -6,10 +6,16 @@ export const RING_SIZE = 3;
 
 export type PskCheck = { ok: true; psk: string; weak: boolean } | { ok: false; message: string };
 
+/** Without surrounding whitespace and one pair of quotes: zone files and dnsmasq's options keep them at times. */
+function unquoted(raw: string): string {
+  const text = raw.trim();
+  const quoted = text.length >= 2 && (text[0] === '"' || text[0] === "'") && text.at(-1) === text[0];
+  return quoted ? text.slice(1, -1).trim() : text;
+}
+
 /** Trims whitespace and one pair of quotes; refuses under 16 bytes and control characters; `weak` is under 32 bytes. */
 export function checkPsk(raw: string): PskCheck {
-  let psk = raw.trim();
-  if (psk.length >= 2 && (psk[0] === '"' || psk[0] === "'") && psk.at(-1) === psk[0]) psk = psk.slice(1, -1).trim();
+  const psk = unquoted(raw);
   const bytes = new TextEncoder().encode(psk).length;
   if (bytes < 16) return { ok: false, message: `the PSK has ${bytes} bytes; it needs 16 or more (32 recommended)` };
   // oxlint-disable-next-line no-control-regex
@@ -39,13 +45,12 @@ export type PskSelection =
  * no SPF, DKIM, DMARC or site-verification record. Strings are never joined: Bun loses the records' boundaries.
  */
 export function selectPsk(strings: readonly string[]): PskSelection {
-  const tagged = strings.map((text) => text.trim()).filter((text) => text.startsWith(TAG));
+  const texts = strings.map(unquoted);
+  const tagged = texts.filter((text) => text.startsWith(TAG));
   const candidates = new Set(
     tagged.length > 0
-      ? tagged.map((text) => text.slice(TAG.length).trim())
-      : strings
-          .map((text) => text.trim())
-          .filter((text) => text !== "" && !OTHER_RECORDS.some((pattern) => pattern.test(text))),
+      ? tagged.map((text) => unquoted(text.slice(TAG.length)))
+      : texts.filter((text) => text !== "" && !OTHER_RECORDS.some((pattern) => pattern.test(text))),
   );
   if (candidates.size === 0) return { ok: false, reason: "none", message: "the TXT answer holds no PSK" };
   if (candidates.size > 1) {

@@ -36,6 +36,10 @@ describe("selectPsk", () => {
       psk: KEY,
     });
   });
+  test("quoted as a whole, or its value", () => {
+    for (const text of [`"kattila-psk=${KEY}"`, `kattila-psk="${KEY}"`])
+      expect(selectPsk([text])).toMatchObject({ ok: true, psk: KEY });
+  });
   test("else the one untagged that is nothing else", () =>
     expect(selectPsk([...others, KEY])).toMatchObject({ ok: true, psk: KEY }));
   test("none", () => {

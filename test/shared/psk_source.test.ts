@@ -1,0 +1,244 @@
+// The PSK's sources: files on a real file system, and DNS on a real resolver (dnsmasq on loopback).
+import { afterEach, describe, expect, test } from "bun:test";
+import {
+  chmodSync,
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { createSocket } from "node:dgram";
+import { Resolver } from "node:dns/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createLog } from "../../shared/log.ts";
+import { type PskOrigin, PskSource } from "../../shared/psk_source.ts";
+import { describeWith } from "../support/needs.ts";
+
+const KEYS = ["a", "b", "c", "d"].map((letter) => letter.repeat(32));
+const directories: string[] = [];
+const sources: PskSource[] = [];
+const children: { kill(): void; exited: Promise<number> }[] = [];
+
+afterEach(async () => {
+  for (const source of sources.splice(0)) source.stop();
+  for (const child of children.splice(0)) {
+    child.kill();
+    await child.exited;
+  }
+  for (const directory of directories.splice(0)) rmSync(directory, { recursive: true, force: true });
+});
+
+function fresh(): { directory: string; lines: string[]; source(origin: PskOrigin): PskSource } {
+  const directory = mkdtempSync(join(tmpdir(), "kattila-psk-"));
+  directories.push(directory);
+  const lines: string[] = [];
+  return {
+    directory,
+    lines,
+    source(origin) {
+      const source = new PskSource({
+        origin,
+        ringPath: join(directory, "manager_psk_ring"),
+        log: createLog("debug", (line) => lines.push(line)),
+      });
+      sources.push(source);
+      return source;
+    },
+  };
+}
+
+describe("kattila.psk", () => {
+  test("the manager makes it, 0600, 32 random bytes in base64url; the next start finds it", async () => {
+    const { directory, source } = fresh();
+    const path = join(directory, "kattila.psk");
+    const first = source({ kind: "default", path, create: true });
+    await first.start();
+    expect(first.created).toBe(true);
+    expect(statSync(path).mode & 0o777).toBe(0o600);
+    expect(readFileSync(path, "utf8").trim()).toBe(first.current!);
+    expect(Uint8Array.fromBase64(first.current!, { alphabet: "base64url" }).length).toBe(32);
+    const second = source({ kind: "default", path, create: true });
+    await second.start();
+    expect(second.current).toBe(first.current);
+    expect(second.created).toBe(false);
+  });
+
+  test("an agent never makes it, and says what to do", async () => {
+    const { directory, source } = fresh();
+    const path = join(directory, "kattila.psk");
+    const agent = source({ kind: "default", path, create: false });
+    await agent.start();
+    expect(agent.psks).toEqual([]);
+    expect(agent.status.error?.message).toContain("set PSK_FILE or DNS");
+    expect(existsSync(path)).toBe(false);
+  });
+
+  test("one that went missing is written anew with the key that the fleet has", async () => {
+    const { directory, source } = fresh();
+    const path = join(directory, "kattila.psk");
+    const manager = source({ kind: "default", path, create: true });
+    await manager.start();
+    const before = manager.current;
+    rmSync(path);
+    await manager.refresh();
+    expect(readFileSync(path, "utf8").trim()).toBe(before!);
+  });
+
+  test("readable by others: mended; a symlink: refused", async () => {
+    const { directory, source } = fresh();
+    const path = join(directory, "kattila.psk");
+    writeFileSync(path, KEYS[0]!, { mode: 0o644 });
+    const mended = source({ kind: "default", path, create: true });
+    await mended.start();
+    expect(mended.current).toBe(KEYS[0]!);
+    expect(statSync(path).mode & 0o777).toBe(0o600);
+    const other = fresh();
+    symlinkSync(path, join(other.directory, "kattila.psk"));
+    const linked = other.source({ kind: "default", path: join(other.directory, "kattila.psk"), create: true });
+    await linked.start();
+    expect(linked.current).toBeNull();
+    expect(linked.status.error?.message).toContain("symbolic link");
+  });
+});
+
+describe("PSK_FILE", () => {
+  test("is reread; a ring of three is kept, 0600, and outlives the process; an old value moves to the front", async () => {
+    const { directory, lines, source } = fresh();
+    const path = join(directory, "psk");
+    const ring = source({ kind: "file", path });
+    for (const key of KEYS) {
+      writeFileSync(path, `${key}\n`, { mode: 0o600 });
+      await ring.refresh();
+    }
+    expect(ring.psks).toEqual([KEYS[3]!, KEYS[2]!, KEYS[1]!]);
+    expect(statSync(join(directory, "manager_psk_ring")).mode & 0o777).toBe(0o600);
+    writeFileSync(path, KEYS[1]!);
+    const restarted = source({ kind: "file", path });
+    await restarted.start();
+    expect(restarted.psks).toEqual([KEYS[1]!, KEYS[3]!, KEYS[2]!]);
+    for (const key of KEYS) expect(lines.join("\n")).not.toContain(key);
+  });
+
+  test("one that others can read is refused; the ring serves on", async () => {
+    const { directory, source } = fresh();
+    const path = join(directory, "psk");
+    writeFileSync(path, KEYS[0]!, { mode: 0o600 });
+    const ring = source({ kind: "file", path });
+    await ring.refresh();
+    chmodSync(path, 0o644);
+    await ring.refresh();
+    expect(ring.current).toBe(KEYS[0]!);
+    expect(ring.status.error?.message).toContain("chmod 600");
+  });
+
+  test("a ring file that is cut short is set aside, said loudly", async () => {
+    const { directory, lines, source } = fresh();
+    writeFileSync(join(directory, "manager_psk_ring"), '{"v":1,"psks":["a', { mode: 0o600 });
+    const path = join(directory, "psk");
+    writeFileSync(path, KEYS[0]!, { mode: 0o600 });
+    const ring = source({ kind: "file", path });
+    await ring.start();
+    expect(ring.psks).toEqual([KEYS[0]!]);
+    expect(lines.some((line) => line.includes("psk_ring_broken"))).toBe(true);
+  });
+});
+
+/** dnsmasq on loopback that serves these TXT strings for kattila.test, and nothing else. */
+async function dnsmasq(port: number, directory: string, strings: string[]): Promise<{ stop(): Promise<void> }> {
+  const child = Bun.spawn(
+    [
+      "dnsmasq",
+      "--keep-in-foreground",
+      "--conf-file=/dev/null",
+      `--port=${port}`,
+      "--listen-address=127.0.0.1",
+      "--bind-interfaces",
+      "--no-resolv",
+      "--no-hosts",
+      "--user=root",
+      `--pid-file=${directory}/dnsmasq.pid`,
+      "--local=/test/",
+      ...strings.map((text) => `--txt-record=kattila.test,"${text}"`),
+    ],
+    { stdout: "ignore", stderr: "pipe" },
+  );
+  children.push(child);
+  const probe = new Resolver({ timeout: 200, tries: 1 });
+  probe.setServers([`127.0.0.1:${port}`]);
+  for (let i = 0; i < 50; i++) {
+    const code = await probe.resolveTxt("kattila.test").then(
+      () => "answered",
+      (error: { code?: string }) => error.code,
+    );
+    if (code === "answered" || code === "ENOTFOUND" || code === "ENODATA") break;
+    await Bun.sleep(50);
+  }
+  return {
+    stop: async () => {
+      child.kill();
+      await child.exited;
+    },
+  };
+}
+
+async function freePort(): Promise<number> {
+  const socket = createSocket("udp4");
+  await new Promise<void>((resolve) => socket.bind(0, "127.0.0.1", resolve));
+  const { port } = socket.address();
+  await new Promise<void>((resolve) => socket.close(() => resolve()));
+  return port;
+}
+
+describeWith(["dnsmasq"], "DNS (dnsmasq)", () => {
+  test("tagged among other records; rotates; NXDOMAIN, two candidates and silence keep the key", async () => {
+    const { directory, source } = fresh();
+    const port = await freePort();
+    const ring = source({ kind: "dns", name: "kattila.test", servers: [`127.0.0.1:${port}`] });
+
+    let server = await dnsmasq(port, directory, ["v=spf1 -all", `kattila-psk=${KEYS[0]}`]);
+    await ring.start();
+    expect(ring.current).toBe(KEYS[0]!);
+    await server.stop();
+
+    server = await dnsmasq(port, directory, ["v=spf1 -all", KEYS[1]!]);
+    await ring.refresh();
+    expect(ring.psks).toEqual([KEYS[1]!, KEYS[0]!]);
+    await server.stop();
+
+    server = await dnsmasq(port, directory, []);
+    await ring.refresh();
+    expect(ring.current).toBe(KEYS[1]!);
+    expect(ring.status.error?.reason).toBe("none");
+    await server.stop();
+
+    server = await dnsmasq(port, directory, [KEYS[2]!, KEYS[3]!]);
+    await ring.refresh();
+    expect(ring.current).toBe(KEYS[1]!);
+    expect(ring.status.error?.reason).toBe("ambiguous");
+    await server.stop();
+
+    await ring.refresh(); // nobody listens: refused at once or silent until the time-out
+    expect(ring.current).toBe(KEYS[1]!);
+    expect(ring.status.error?.reason).toBe("unavailable");
+  }, 30_000);
+
+  test("down at start: the ring serves; with none at all it asks again until there is one", async () => {
+    const { directory, source } = fresh();
+    const port = await freePort();
+    const origin: PskOrigin = { kind: "dns", name: "kattila.test", servers: [`127.0.0.1:${port}`] };
+    const ring = source(origin);
+    await ring.start();
+    expect(ring.current).toBeNull();
+    await dnsmasq(port, directory, [KEYS[0]!]);
+    for (let i = 0; i < 100 && ring.current === null; i++) await Bun.sleep(100);
+    expect(ring.current).toBe(KEYS[0]!);
+    await children[0]!.kill();
+    const restarted = source(origin);
+    await restarted.start();
+    expect(restarted.current).toBe(KEYS[0]!);
+  }, 30_000);
+});
