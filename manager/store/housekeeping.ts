@@ -20,9 +20,9 @@ const DELETE_ROWS = 200;
 const ROOM_BYTES = 8 * 1024 * 1024;
 /** On a low disk the WAL is copied home at 1 MiB instead. */
 const LOW_CHECKPOINT_PAGES = 256;
-/** Free pages go back to the disk when they are over 64 MiB and a fifth of the file: below that they are reused. */
-const KEEP_FREE_PAGES = 16_384;
-const KEEP_FREE_SHARE = 5;
+/** Free pages go back to the disk when they are over 512 KiB and a 20th of the file: fewer are soon used again. */
+const KEEP_FREE_PAGES = 128;
+const KEEP_FREE_SHARE = 20;
 const VACUUM_PAGES = 256;
 
 export type Retention = { reportsMs: number; eventsMs: number };

@@ -114,11 +114,12 @@ export function decodePack(pack: Uint8Array, wanted: (id: number) => boolean = (
     const at = i * RAW_BYTES;
     const odd = header.odd[i] ?? {};
     const nonce = odd.nonce ?? raw.subarray(at, at + NONCE_BYTES).toHex();
-    let data = parts[template]![0]!;
+    const pieces = [parts[template]![0]!];
     for (const [token, column] of numbers[template]!.entries()) {
-      data += String(column[place]!).slice(1) + parts[template]![token + 1]!;
+      pieces.push(String(column[place]!).slice(1), parts[template]![token + 1]!);
     }
-    if (!templates[template]!.verbatim) data = data.replace(NONCE, nonce);
+    const text = pieces.join("");
+    const data = templates[template]!.verbatim ? text : text.replace(NONCE, nonce);
     rows.push({
       id,
       agent_id: header.agent_id,
@@ -240,20 +241,35 @@ class ByteWriter {
     this.bytes(bytes);
   }
 
-  /** Differences from one value to the next; the lowest bit of the first byte is the sign, 6 bits go beside it. */
+  /** Any safe integer: the sign is the lowest bit of the first byte, 6 bits go beside it. */
+  signed(value: number): void {
+    const size = Math.abs(value);
+    this.#room(9);
+    const first = (size % 64) * 2 + (value < 0 ? 1 : 0);
+    if (size < 64) this.#buffer[this.#length++] = first;
+    else {
+      this.#buffer[this.#length++] = first + 128;
+      this.count(Math.floor(size / 64));
+    }
+  }
+
+  /**
+   * The first value, and the differences from one to the next above the least of them: all their lowest bytes, all their
+   * next bytes, …, as many as the widest needs. A steady column is three bytes.
+   */
   column(values: readonly number[]): void {
-    let previous = 0;
-    for (const value of values) {
-      const difference = value - previous;
-      previous = value;
-      const size = Math.abs(difference);
-      this.#room(9);
-      const first = (size % 64) * 2 + (difference < 0 ? 1 : 0);
-      if (size < 64) this.#buffer[this.#length++] = first;
-      else {
-        this.#buffer[this.#length++] = first + 128;
-        this.count(Math.floor(size / 64));
-      }
+    const steps: number[] = [];
+    for (let i = 1; i < values.length; i++) steps.push(values[i]! - values[i - 1]!);
+    const least = steps.length === 0 ? 0 : Math.min(...steps);
+    const most = steps.length === 0 ? 0 : Math.max(...steps) - least;
+    let width = 0;
+    for (let rest = most; rest > 0; rest = Math.floor(rest / 256)) width++;
+    this.signed(values[0] ?? 0);
+    this.signed(least);
+    this.count(width);
+    this.#room(width * steps.length);
+    for (let place = 0, scale = 1; place < width; place++, scale *= 256) {
+      for (const step of steps) this.#buffer[this.#length++] = Math.floor((step - least) / scale) % 256;
     }
   }
 
@@ -296,14 +312,26 @@ class ByteReader {
     return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(this.bytes(this.count()));
   }
 
+  signed(): number {
+    const first = this.#byte();
+    const low = (first & 127) >> 1;
+    const size = first < 128 ? low : this.count() * 64 + low;
+    return (first & 1) === 1 ? -size : size;
+  }
+
   column(length: number): number[] {
-    const values: number[] = [];
-    let value = 0;
-    for (let i = 0; i < length; i++) {
-      const first = this.#byte();
-      const low = (first & 127) >> 1;
-      const size = first < 128 ? low : this.count() * 64 + low;
-      value += (first & 1) === 1 ? -size : size;
+    const first = this.signed();
+    const least = this.signed();
+    const width = this.count();
+    const start = this.#at;
+    const steps = Math.max(0, length - 1);
+    this.bytes(width * steps); // all of them are there
+    const values: number[] = length === 0 ? [] : [first];
+    for (let i = 0, value = first; i < steps; i++) {
+      value += least;
+      for (let place = 0, scale = 1; place < width; place++, scale *= 256) {
+        value += this.buffer[start + place * steps + i]! * scale;
+      }
       values.push(value);
     }
     return values;

@@ -6,10 +6,11 @@ import type { Log } from "../../shared/log.ts";
 import { backupDatabase } from "./backup.ts";
 import { Commits } from "./commits.ts";
 import { Disk } from "./disk.ts";
+import { toStoreError } from "./faults.ts";
 import { HotReports } from "./hot.ts";
 import { Housekeeping } from "./housekeeping.ts";
 import { prepareLogReader } from "./log.ts";
-import { openDatabase } from "./open.ts";
+import { openDatabase, openReadOnly } from "./open.ts";
 import { prepareReader } from "./reads.ts";
 import { StoreError, type Store } from "./store.ts";
 import { prepareWriter } from "./writes.ts";
@@ -78,6 +79,28 @@ export async function openStore(path: string, options: { log: Log }): Promise<St
         lock.release();
       })()),
   };
+}
+
+/** What -verify-log reads, beside a manager that may be running: one moment of the database. */
+export type LogSnapshot = Pick<Store, "loadAgents" | "allReports"> & {
+  /** Rows of the audit log: as many reports must come out of `allReports`. */
+  rows: number;
+  close(): void;
+};
+
+/** @throws StoreError with one line for the operator. */
+export function openLogSnapshot(path: string): LogSnapshot {
+  const database = openReadOnly(resolve(path));
+  try {
+    database.run("BEGIN"); // every read sees the same moment
+    const { rows } = database.query("SELECT count(*) AS rows FROM reports").get() as { rows: number };
+    const { loadAgents } = prepareReader(database);
+    const { allReports } = prepareLogReader(database);
+    return { rows, loadAgents, allReports, close: () => database.close() };
+  } catch (error) {
+    database.close();
+    throw toStoreError(`cannot read the database ${path}`, error);
+  }
 }
 
 function newestReportId(database: Database): number {
