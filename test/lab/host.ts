@@ -1,6 +1,6 @@
 // Owns a host of the lab: its network cards, addresses, routes, WireGuard interfaces, firewall, DNS server, and what a
 // person would do on it (ping). Everything happens in its own namespaces; the machine's own network is never touched.
-import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { covers, parsePrefix } from "../../shared/net.ts";
 import type { Lab, Segment } from "./lab.ts";
@@ -8,7 +8,7 @@ import { type LabProcess, Namespace, type RunOptions, type RunResult } from "./n
 import {
   generateKeyPair,
   type KeyPair,
-  parsePeers,
+  parseDump,
   type PeerOptions,
   type PeerStatus,
   type WireguardOptions,
@@ -120,7 +120,7 @@ export class WireguardInterface implements KeyPair {
 
   /** What `wg` says of its peers. */
   async peers(): Promise<PeerStatus[]> {
-    return parsePeers((await this.host.run(["wg", "show", this.name, "dump"])).stdout);
+    return parseDump((await this.host.run(["wg", "show", this.name, "dump"])).stdout).peers;
   }
 
   /** What `wg` says of one peer. Throws when it is not listed. */
@@ -294,9 +294,8 @@ export class Host implements AsyncDisposable {
       name: `wireguard-${name}`,
       env: { LOG_LEVEL: "error" },
     });
-    const socket = this.path(`/run/wireguard/${name}.sock`);
     const deadline = Date.now() + 10_000;
-    while (!existsSync(socket)) {
+    while (!this.listensOn(`/wireguard/${name}.sock`)) {
       if (Date.now() > deadline)
         throw new Error(`${this.name}: wireguard-go ${name} did not start: ${process.output()}`);
       await Bun.sleep(5);
@@ -312,6 +311,13 @@ export class Host implements AsyncDisposable {
     this.wireguards.set(name, made);
     if (peers.length > 0) await made.setPeers(...peers);
     return made;
+  }
+
+  /** Whether a Unix socket whose path ends so is there and listens (__SO_ACCEPTCON in /proc/net/unix). `wg` deletes one that is bound but
+   * does not listen yet, and with it the way to its interface. */
+  private listensOn(pathEnd: string): boolean {
+    const sockets = readFileSync(`/proc/${this.pid}/net/unix`, "utf8").split("\n");
+    return sockets.some((line) => line.endsWith(pathEnd) && line.split(/\s+/)[3] === "00010000");
   }
 
   /** A dnsmasq on one of its addresses, port 53. */

@@ -58,23 +58,24 @@ export type PeerStatus = {
   keepalive: number;
 };
 
-/** Parses the peers of `wg show <interface> dump`. The interface's own line (private key) is passed over, preshared
- * keys are dropped here. */
-export function parsePeers(dump: string): PeerStatus[] {
-  return dump
-    .trimEnd()
-    .split("\n")
-    .slice(1)
-    .map((line) => {
-      const [publicKey, , endpoint, allowedIps, handshake, rx, tx, keepalive] = line.split("\t") as string[];
-      return {
-        publicKey: publicKey!,
-        endpoint: endpoint === "(none)" ? null : endpoint!,
-        allowedIps: allowedIps === "(none)" ? [] : allowedIps!.split(","),
-        handshake: Number(handshake),
-        rxBytes: Number(rx),
-        txBytes: Number(tx),
-        keepalive: keepalive === "off" ? 0 : Number(keepalive),
-      };
-    });
+/** What `wg show <interface> dump` says, without the private and preshared keys. */
+export type InterfaceStatus = { publicKey: string; port: number; peers: PeerStatus[] };
+
+/** Parses `wg show <interface> dump`. The private key and the preshared keys are dropped here. */
+export function parseDump(dump: string): InterfaceStatus {
+  const [own, ...rest] = dump.trimEnd().split("\n");
+  const [, publicKey, port] = own!.split("\t") as string[];
+  const peers = rest.map((line) => {
+    const [key, , endpoint, allowedIps, handshake, rx, tx, keepalive] = line.split("\t") as string[];
+    return {
+      publicKey: key!,
+      endpoint: endpoint === "(none)" ? null : endpoint!,
+      allowedIps: allowedIps === "(none)" ? [] : allowedIps!.split(","),
+      handshake: Number(handshake),
+      rxBytes: Number(rx),
+      txBytes: Number(tx),
+      keepalive: keepalive === "off" ? 0 : Number(keepalive),
+    };
+  });
+  return { publicKey: publicKey!, port: Number(port), peers };
 }
