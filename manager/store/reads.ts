@@ -39,8 +39,7 @@ const alarm = (row: Row): AlarmRow =>
     memory: JSON.parse(row.memory as string),
   }) as AlarmRow;
 
-const transition = (row: Row): AlarmTransition & { sequence: number } => ({
-  sequence: row.sequence as number,
+const transition = (row: Row): AlarmTransition => ({
   alarm_id: row.alarm_id as string,
   at: row.at as number,
   from: row.from_state as string | null,
@@ -178,7 +177,8 @@ export function prepareReader(database: Database): Reader {
       const row = alarmById.get(id);
       return row === null ? null : { alarm: alarm(row), transitions: transitionsOf.all(id).map(transition) };
     },
-    transitionsAfter: async (sequence, limit) => transitionsToNotify.all(sequence, limit).map(transition),
+    transitionsAfter: async (sequence, limit) =>
+      transitionsToNotify.all(sequence, limit).map((row) => ({ ...transition(row), sequence: row.sequence as number })),
     silences: async (now) =>
       silences
         .all(now)
