@@ -113,16 +113,16 @@ function inspect(path: string): void {
   if (header.toString("latin1", 0, 16) !== MAGIC) {
     throw new StoreError("failing", `${path} is not a database: set DB_PATH to another file, or move this one away`);
   }
-  refuseForeign(path, header.readUInt32BE(60), header.readUInt32BE(68));
+  refuseForeign(path, header.readUInt32BE(60), header.readUInt32BE(68), header.readUInt32BE(40));
   const wal = fs.statSync(`${path}-wal`, { throwIfNoEntry: false });
   if (wal === undefined || wal.size === 0) return;
   // The newest header may still be in the WAL of a manager that was killed.
   try {
     const database = new Database(path, { readonly: true });
     try {
-      const version = database.query("PRAGMA user_version").get() as { user_version: number };
-      const owner = database.query("PRAGMA application_id").get() as { application_id: number };
-      refuseForeign(path, version.user_version, owner.application_id);
+      const pragma = (name: "user_version" | "application_id" | "schema_version"): number =>
+        (database.query(`PRAGMA ${name}`).get() as Record<string, number>)[name]!;
+      refuseForeign(path, pragma("user_version"), pragma("application_id"), pragma("schema_version"));
     } finally {
       database.close();
     }
@@ -133,15 +133,15 @@ function inspect(path: string): void {
   }
 }
 
-function refuseForeign(path: string, version: number, owner: number): void {
+/** `changes` counts what was ever done to the tables: 0 where no migration has run yet. */
+function refuseForeign(path: string, version: number, owner: number, changes: number): void {
   if (version > SCHEMA_VERSION) {
     throw new StoreError(
       "failing",
       `${path} was written by a newer manager (schema ${version}, this one reads up to ${SCHEMA_VERSION}): run that version`,
     );
   }
-  // 0 and 0: a file in which no migration has run yet.
-  if (owner !== APPLICATION_ID && (version !== 0 || owner !== 0)) {
+  if (owner !== APPLICATION_ID && (version !== 0 || owner !== 0 || changes !== 0)) {
     throw new StoreError("failing", `${path} is another program's database: set DB_PATH to another file`);
   }
 }

@@ -119,7 +119,7 @@ export function decodePack(pack: Uint8Array, wanted: (id: number) => boolean = (
       pieces.push(String(column[place]!).slice(1), parts[template]![token + 1]!);
     }
     const text = pieces.join("");
-    const data = templates[template]!.verbatim ? text : text.replace(NONCE, nonce);
+    const data = templates[template]!.verbatim ? text : text.replace(NONCE, () => nonce);
     rows.push({
       id,
       agent_id: header.agent_id,
@@ -149,7 +149,7 @@ const MAX_DIGITS = 15;
  */
 function cutNumbers(data: string, nonce: string): Template & { numbers: number[] } {
   if (data.includes(NUMBER) || data.includes(NONCE)) return { verbatim: true, text: data, numbers: [] };
-  const source = data.replace(nonce, NONCE);
+  const source = data.replace(nonce, () => NONCE);
   const numbers: number[] = [];
   let text = "";
   let from = 0;
