@@ -48,10 +48,11 @@ export class HotReports {
   }
 
   /** After packing or pruning: what is left of this agent. */
-  left(agentId: string, left: Count): void {
+  left(agentId: string, left: Count, now: number): void {
     this.#ready.delete(agentId);
     if (left.reports === 0) this.#agents.delete(agentId);
     else this.#set(agentId, left);
+    if (left.reports > 0 && now - left.oldest_at > PACK_AGE_MS) this.#ready.add(agentId);
   }
 
   /** Not this one, for now. */

@@ -58,7 +58,7 @@ export class Housekeeping {
   round(now: number, retention: Retention): boolean {
     this.#followDisk();
     const steps = [
-      () => this.#low && this.#freeBytesInside() < ROOM_BYTES && this.#pruneOldest(),
+      () => this.#low && this.#freeBytesInside() < ROOM_BYTES && this.#pruneOldest(now),
       () => this.#prunePack(now - retention.reportsMs),
       () => this.#pack(now),
       () => this.#pruneHistory(now - retention.eventsMs),
@@ -134,7 +134,7 @@ export class Housekeeping {
       );
       deleteHot.run(agentId, last.id);
     });
-    this.#recount(agentId);
+    this.#recount(agentId, now);
     return true;
   }
 
@@ -151,7 +151,7 @@ export class Housekeeping {
   }
 
   /** Deletes the oldest reports whatever their age: the oldest pack, or without any the oldest hot reports. */
-  #pruneOldest(): boolean {
+  #pruneOldest(now: number): boolean {
     if (this.#prunePack(Number.MAX_SAFE_INTEGER)) return true;
     const oldest = this.#statements.oldestHot.all() as { id: number; agent_id: string; tick: number }[];
     if (oldest.length === 0) return false;
@@ -162,14 +162,14 @@ export class Housekeeping {
       }
     });
     this.hot.total -= oldest.length;
-    for (const agentId of new Set(oldest.map(({ agent_id }) => agent_id))) this.#recount(agentId);
+    for (const agentId of new Set(oldest.map(({ agent_id }) => agent_id))) this.#recount(agentId, now);
     return true;
   }
 
-  #recount(agentId: string): void {
+  #recount(agentId: string, now: number): void {
     const left = this.#statements.countHot.get(agentId) as { reports: number; id: number | null };
     const oldest = this.#statements.receivedAt.get(left.id) as { received_at: number } | null;
-    this.hot.left(agentId, { reports: left.reports, oldest_at: oldest?.received_at ?? 0 });
+    this.hot.left(agentId, { reports: left.reports, oldest_at: oldest?.received_at ?? 0 }, now);
   }
 
   /** Deletes some events, ended versions, resolved alarms and lapsed silences from before `before`. */

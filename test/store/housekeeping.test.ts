@@ -1,0 +1,152 @@
+// Housekeeping: packs when due, also for agents that fell silent; retention in small rounds; space comes back.
+import { Database } from "bun:sqlite";
+import { expect, test } from "bun:test";
+import type { Store } from "../../manager/store/store.ts";
+import { AGENT, alarm, collect, DAY_MS, edge, event, KEEP, OTHER, place, report, settle, T0 } from "./support.ts";
+
+const HOUR_MS = 3_600_000;
+
+function packs(path: string): { agent_id: string; reports: number }[] {
+  const database = new Database(path, { readonly: true });
+  const rows = database.query("SELECT agent_id, reports FROM packs ORDER BY id").all();
+  database.close();
+  return rows as { agent_id: string; reports: number }[];
+}
+
+async function feed(store: Store, ticks: number, agentId = AGENT, from = 0): Promise<void> {
+  const reports = Array.from({ length: ticks }, (_, i) => report(from + i, { agent_id: agentId }));
+  await store.commit({ reports });
+}
+
+test("120 make a pack at once; fewer wait six hours, then are packed as well", async () => {
+  using at = place();
+  const store = await at.open();
+  await feed(store, 250);
+  await feed(store, 30, OTHER);
+  const lastMs = T0 + 250 * 30_000;
+  await settle(store, lastMs);
+  expect(packs(at.path)).toEqual([
+    { agent_id: AGENT, reports: 120 },
+    { agent_id: AGENT, reports: 120 },
+  ]);
+  await settle(store, lastMs + 5 * HOUR_MS);
+  expect(packs(at.path).length).toBe(3); // the 30 are from the beginning, over six hours ago
+  await settle(store, lastMs + 7 * HOUR_MS);
+  expect(packs(at.path).slice(2)).toEqual([
+    { agent_id: OTHER, reports: 30 },
+    { agent_id: AGENT, reports: 10 },
+  ]);
+  expect((await collect(store.allReports())).length).toBe(280);
+  await store.close();
+});
+
+test("large reports make packs of fewer", async () => {
+  using at = place();
+  const store = await at.open();
+  const filling = "x".repeat(900 * 1024);
+  for (let tick = 0; tick < 5; tick++) {
+    await store.commit({ reports: [report(tick, { data: JSON.stringify({ tick, filling }) })] });
+  }
+  await settle(store, T0 + DAY_MS);
+  expect(packs(at.path).map(({ reports }) => reports)).toEqual([2, 2, 1]);
+  expect((await collect(store.allReports())).map(({ tick }) => tick)).toEqual([0, 1, 2, 3, 4]);
+  await store.close();
+});
+
+test("retention takes whole packs, the oldest first, rows and bytes, and gives the space back", async () => {
+  using at = place();
+  const store = await at.open();
+  for (let day = 0; day < 4; day++) await feed(store, 2880, AGENT, day * 2880);
+  const now = T0 + 4 * DAY_MS;
+  await settle(store, now);
+  const before = await store.figures();
+  expect(before.reports).toBe(4 * 2880);
+  await settle(store, now, { ...KEEP, reportsMs: DAY_MS });
+  const left = await collect(store.allReports());
+  expect(left[0]!.received_at).toBeLessThan(now - DAY_MS + 120 * 30_000);
+  expect(left[0]!.received_at).toBeGreaterThan(now - DAY_MS - 120 * 30_000);
+  expect(left.at(-1)!.tick).toBe(4 * 2880 - 1);
+  const after = await store.figures();
+  expect(after.reports).toBe(left.length);
+  await store.close();
+  const database = new Database(at.path, { readonly: true });
+  expect(database.query("SELECT count(*) AS n FROM reports").get()).toEqual({ n: left.length });
+  expect(database.query("PRAGMA integrity_check").get()).toEqual({ integrity_check: "ok" });
+  database.close();
+  expect(Bun.file(at.path).size).toBeLessThan(before.bytes * 0.6);
+});
+
+test("a tick of the same number in another agent's pack stays", async () => {
+  using at = place();
+  const store = await at.open();
+  await feed(store, 120);
+  await store.commit({
+    reports: Array.from({ length: 120 }, (_, i) => report(i, { agent_id: OTHER, received_at: T0 + 9 * DAY_MS })),
+  });
+  await settle(store, T0 + DAY_MS);
+  await settle(store, T0 + 9 * DAY_MS);
+  const left = await collect(store.allReports());
+  expect(new Set(left.map(({ agent_id }) => agent_id))).toEqual(new Set([OTHER]));
+  expect(left.length).toBe(120);
+  await store.close();
+});
+
+test("events, ended versions, resolved alarms and lapsed silences go after their own time; what holds stays", async () => {
+  using at = place();
+  const store = await at.open();
+  const transition = (alarm_id: string) => ({
+    alarm_id,
+    at: T0,
+    from: null,
+    to: "open",
+    severity: "info" as const,
+    report: null,
+    note: null,
+    notify: false,
+  });
+  await store.commit({
+    events: [...Array.from({ length: 450 }, (_, i) => event(T0 + i)), event(T0 + DAY_MS)],
+    versions: [
+      { kind: "edge", id: "stays", at: T0, body: edge("stays") },
+      { kind: "edge", id: "ended", at: T0, body: edge("ended") },
+      { kind: "edge", id: "ended", at: T0 + 5, body: null },
+    ],
+    alarms: [alarm("open", T0), alarm("resolved", T0, { state: "resolved", resolved_at: T0 + 1 })],
+    transitions: [transition("open"), transition("resolved")],
+    silences: [{ id: "s", agents: [], codes: [], until_at: T0 + 1, created_at: T0, reason: "" }],
+  });
+  await settle(store, T0 + DAY_MS, { ...KEEP, eventsMs: DAY_MS - 600 });
+  expect((await store.events({ limit: 10 })).map(({ at }) => at)).toEqual([T0 + DAY_MS]);
+  expect((await store.topologyAt(T0)).edges.map(({ id }) => id)).toEqual(["stays"]);
+  expect((await store.alarms({ state: "all", limit: 10 })).map(({ id }) => id)).toEqual(["open"]);
+  expect((await store.alarm("open"))!.transitions.length).toBe(1);
+  expect(await store.silences(T0)).toEqual([]);
+  await store.close();
+});
+
+test("ingest hardly notices packing, retention and a backup beside it", async () => {
+  using at = place();
+  const store = await at.open();
+  for (let i = 0; i < 20; i++) await feed(store, 500, AGENT, i * 500);
+  let done = false;
+  const now = T0 + 10_000 * 30_000;
+  const beside = (async () => {
+    for (let more = true; more;) {
+      more = await store.maintain(now, { ...KEEP, reportsMs: DAY_MS });
+      await Bun.sleep(1);
+    }
+    await store.backup(`${at.path}.backup`);
+    done = true;
+  })();
+  const took: number[] = [];
+  for (let tick = 0; !done; tick++) {
+    const started = performance.now();
+    await store.commit({ reports: [report(tick, { agent_id: OTHER })] });
+    took.push(performance.now() - started);
+  }
+  await beside;
+  took.sort((a, b) => a - b);
+  expect(took.length).toBeGreaterThan(50);
+  expect(took[Math.floor(took.length * 0.99)]!).toBeLessThan(200); // 5-hardening.md, Faults
+  await store.close();
+});
