@@ -8,7 +8,7 @@ import type { Disk } from "./disk.ts";
 import { type HotReports, PACK_REPORTS } from "./hot.ts";
 import { HOT_COLUMNS, hotReport } from "./log.ts";
 import { decodePack, encodePack } from "./pack.ts";
-import { CHECKPOINT_PAGES } from "./open.ts";
+import { limitWal } from "./open.ts";
 
 /** A round begins no further step after this; the longest step, a pack, takes about as long again. */
 const ROUND_MS = 8;
@@ -16,10 +16,6 @@ const ROUND_MS = 8;
 const PACK_RAW_BYTES = 2 * 1024 * 1024;
 /** Events, versions and alarms deleted per statement. */
 const DELETE_ROWS = 200;
-/** On a low disk, this much of the file is kept reusable, so that reports go on without new space. */
-const ROOM_BYTES = 8 * 1024 * 1024;
-/** On a low disk the WAL is copied home at 1 MiB instead. */
-const LOW_CHECKPOINT_PAGES = 256;
 /** Free pages go back to the disk when they are over 512 KiB and a 20th of the file: fewer are soon used again. */
 const KEEP_FREE_PAGES = 128;
 const KEEP_FREE_SHARE = 20;
@@ -52,13 +48,15 @@ export class Housekeeping {
   ) {
     this.#pageBytes = (database.query("PRAGMA page_size").get() as { page_size: number }).page_size;
     this.#statements = prepareStatements(database);
+    limitWal(database, disk.walBytes(false));
   }
 
   /** One round. Whether there is more to do at once. @throws StoreError */
   round(now: number, retention: Retention): boolean {
     this.#followDisk();
     const steps = [
-      () => this.#low && this.#freeBytesInside() < ROOM_BYTES && this.#pruneOldest(now),
+      // On a low disk, the oldest reports make room inside the file, so that new ones need none outside.
+      () => this.#low && this.#freeBytesInside() < this.disk.ballastBytes && this.#pruneOldest(now),
       () => this.#prunePack(now - retention.reportsMs),
       () => this.#pack(now),
       () => this.#pruneHistory(now - retention.eventsMs),
@@ -73,15 +71,24 @@ export class Housekeeping {
     return false;
   }
 
+  /** The disk is full: gives the ballast up, and goes on as on a low disk. */
+  makeWay(): void {
+    this.disk.dropBallast();
+    this.#setLow(true);
+  }
+
   #followDisk(): void {
-    const low = this.disk.isLow();
-    if (low !== this.#low) {
-      this.#low = low;
-      if (low) this.log.warning("disk_low", { free_bytes: this.disk.freeBytes(), now: "the oldest reports make room" });
-      else this.log.info("disk_has_room", { free_bytes: this.disk.freeBytes() });
-      this.database.run(`PRAGMA wal_autocheckpoint = ${low ? LOW_CHECKPOINT_PAGES : CHECKPOINT_PAGES}`);
-    }
-    if (!low) this.disk.layBallast();
+    this.#setLow(this.disk.isLow(this.#low));
+    this.disk.layBallast();
+  }
+
+  #setLow(low: boolean): void {
+    if (low === this.#low) return;
+    this.#low = low;
+    limitWal(this.database, this.disk.walBytes(low));
+    const free_bytes = this.disk.freeBytes();
+    if (low) this.log.warning("disk_low", { free_bytes, now: "the oldest reports make room for new ones" });
+    else this.log.info("disk_has_room", { free_bytes });
   }
 
   #pragma(name: "page_count" | "freelist_count"): number {
@@ -183,7 +190,7 @@ export class Housekeeping {
   }
 
   #shrink(): boolean {
-    if (this.#low) return false; // reused instead, see ROOM_BYTES
+    if (this.#low) return false; // kept for what comes, see round()
     const free = this.#pragma("freelist_count");
     if (free <= KEEP_FREE_PAGES || free * KEEP_FREE_SHARE <= this.#pragma("page_count")) return false;
     this.commits.transaction("cannot shrink the database", () => this.#statements.vacuum.all());

@@ -11,11 +11,9 @@ import { StoreError } from "./store.ts";
 /** SQLite sleeps in the event loop's thread while it waits for a lock, so it may only do so briefly; commits.ts waits on
  * with a timer. */
 const BUSY_TIMEOUT_MS = 25;
-/** Pages of 4 KiB in the WAL before a commit copies them home: 16 MiB, about 2,000 reports. The default of 1,000 pages
- * copies (and fsyncs twice) four times as often under load. */
-export const CHECKPOINT_PAGES = 4000;
-/** A WAL that a long reader made grow is cut back to this. */
-const WAL_LIMIT_BYTES = 32 * 1024 * 1024;
+/** What a WAL may exceed its usual size by (a large report, a long reader) before it is cut back. */
+const WAL_MARGIN_BYTES = 1024 * 1024;
+const PAGE_BYTES = 4096;
 const CACHE_KIB = 16 * 1024;
 /** Every SQLite file begins so (sqlite.org/fileformat2.html, 1.2). */
 const MAGIC = "SQLite format 3\0";
@@ -75,8 +73,6 @@ export function openDatabase(path: string): { database: Database; lock: Lock; me
     database.run("PRAGMA journal_mode = WAL");
     database.run("PRAGMA synchronous = FULL");
     database.run("PRAGMA trusted_schema = OFF");
-    database.run(`PRAGMA wal_autocheckpoint = ${CHECKPOINT_PAGES}`);
-    database.run(`PRAGMA journal_size_limit = ${WAL_LIMIT_BYTES}`);
     database.run(`PRAGMA cache_size = -${CACHE_KIB}`);
     migrate(database);
     return { database, lock, mended };
@@ -85,6 +81,12 @@ export function openDatabase(path: string): { database: Database; lock: Lock; me
     lock.release();
     throw toStoreError(operation, error);
   }
+}
+
+/** Sets how large the WAL grows before a commit copies it home and begins it anew. */
+export function limitWal(database: Database, bytes: number): void {
+  database.run(`PRAGMA wal_autocheckpoint = ${Math.max(1, Math.floor(bytes / PAGE_BYTES))}`);
+  database.run(`PRAGMA journal_size_limit = ${bytes + WAL_MARGIN_BYTES}`);
 }
 
 /** Opens the database for reading alone, beside a manager that may be running (-verify-log, -backup). */

@@ -12,6 +12,7 @@ import { Housekeeping } from "./housekeeping.ts";
 import { prepareLogReader } from "./log.ts";
 import { openDatabase, openReadOnly } from "./open.ts";
 import { prepareReader } from "./reads.ts";
+import { recover } from "./recovery.ts";
 import { StoreError, type Store } from "./store.ts";
 import { prepareWriter } from "./writes.ts";
 
@@ -41,16 +42,7 @@ export async function openStore(path: string, options: { log: Log }): Promise<St
 
   const health: Store["health"] = async () => {
     if (commits.fault === null) return "ok";
-    if (commits.fault === "full") disk.dropBallast();
-    try {
-      // Copies home what the WAL holds and cuts it, which on a full disk is what makes room again.
-      database.run("PRAGMA wal_checkpoint(TRUNCATE)");
-      commits.transaction("the database cannot be written", () => {
-        database.run("INSERT OR REPLACE INTO meta (name, value) VALUES ('recovered_at', ?1)", [String(Date.now())]);
-      });
-    } catch {
-      return commits.fault;
-    }
+    if (!recover(database, commits, housekeeping)) return commits.fault;
     log.info("database_recovered", { path: file });
     return "ok";
   };
