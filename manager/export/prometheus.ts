@@ -1,6 +1,7 @@
 // Owns the text of `GET /metrics` (Prometheus exposition format 0.0.4): names, help, labels and their bounds. Pure.
 import { EDGE_STATES, LAYERS, PROBLEM_STATES, type AgentStatus, type TopologyResponse } from "../../shared/api.ts";
 import type { Severity } from "../../shared/api.ts";
+import type { Store } from "../store/store.ts";
 
 /** What the manager hands in. Counters count since its start. */
 export type MetricsInput = {
@@ -21,15 +22,7 @@ export type MetricsInput = {
   /** Seconds since the PSK was last confirmed; null: there is none. */
   psk_age_s: number | null;
   stream_clients: number;
-  database: {
-    writable: boolean;
-    reports: number;
-    bytes: number;
-    wal_bytes: number;
-    free_bytes: number;
-    commits: number;
-    commit_seconds: number;
-  };
+  database: Awaited<ReturnType<Store["figures"]>> & { writable: boolean };
   process: { resident_bytes: number; cpu_seconds: number };
 };
 

@@ -1,7 +1,7 @@
 // Commits: grouped, atomic, one bad batch alone fails, a writer elsewhere is waited for a second at most.
 import { Database } from "bun:sqlite";
 import { expect, test } from "bun:test";
-import { AGENT, alarm, collect, edge, event, node, OTHER, place, report, T0 } from "./support.ts";
+import { AGENT, agent, alarm, collect, edge, event, node, OTHER, place, report, T0 } from "./support.ts";
 
 test("batches of one turn share one transaction", async () => {
   using at = place();
@@ -84,18 +84,8 @@ test("close waits for what was handed in, and refuses what comes later", async (
 test("one batch may clear and begin anew: ids that were retired stay so", async () => {
   using at = place();
   const store = await at.open();
-  const agent = {
-    agent_id: AGENT,
-    public_key: "k",
-    hostname: "h",
-    agent_version: "1",
-    first_seen_at: T0,
-    registered_at: T0,
-    blocked: false,
-    regenerate: false,
-  };
   await store.commit({
-    agents: [agent],
+    agents: [agent()],
     interfaces: [{ agent_id: AGENT, rows: [] }],
     reports: [report(1)],
     versions: [{ kind: "node", id: AGENT, at: T0, body: node(AGENT) }],
@@ -110,13 +100,13 @@ test("one batch may clear and begin anew: ids that were retired stay so", async 
   const [first] = await store.transitionsAfter(0, 10);
   await store.commit({
     wipe: true,
-    agents: [{ ...agent, agent_id: OTHER }],
+    agents: [agent({ agent_id: OTHER })],
     versions: [{ kind: "edge", id: "e", at: T0, body: edge("e") }],
     transitions: [
       { alarm_id: "a2", at: T0, from: null, to: "open", severity: "info", report: null, note: null, notify: true },
     ],
   });
-  expect(await store.loadAgents()).toEqual([{ ...agent, agent_id: OTHER }]);
+  expect(await store.loadAgents()).toEqual([agent({ agent_id: OTHER })]);
   expect(await collect(store.allReports())).toEqual([]);
   expect((await store.figures()).reports).toBe(0);
   expect(await store.topologyAt(null)).toEqual({ nodes: [], edges: [edge("e")], networks: [] });

@@ -2,7 +2,7 @@
 import { Database } from "bun:sqlite";
 import { expect, test } from "bun:test";
 import type { AlarmTransition, Version } from "../../manager/model.ts";
-import { AGENT, alarm, edge, event, node, OTHER, place, T0 } from "./support.ts";
+import { AGENT, agent, alarm, edge, event, node, OTHER, place, T0 } from "./support.ts";
 
 const MINUTE = 60_000;
 
@@ -164,16 +164,6 @@ test("alarms by page and state; live ones for evaluation; transitions to notify"
 test("agents, interfaces, silences and small values over a restart", async () => {
   using at = place();
   let store = await at.open();
-  const agent = {
-    agent_id: AGENT,
-    public_key: "key",
-    hostname: `<b>&"x`,
-    agent_version: "0.1.0",
-    first_seen_at: T0,
-    registered_at: T0,
-    blocked: false,
-    regenerate: true,
-  };
   const wg0 = {
     agent_id: AGENT,
     name: "wg0",
@@ -187,19 +177,19 @@ test("agents, interfaces, silences and small values over a restart", async () =>
   };
   const silence = { id: "s", agents: [AGENT], codes: [], until_at: T0 + 10, created_at: T0, reason: "work" };
   await store.commit({
-    agents: [agent],
+    agents: [agent({ regenerate: true })],
     interfaces: [{ agent_id: AGENT, rows: [wg0, { ...wg0, name: "eth0", up: null }] }],
     silences: [silence],
     meta: { cursor: 1 },
   });
   await store.commit({
-    agents: [{ ...agent, blocked: true }],
+    agents: [agent({ blocked: true })],
     interfaces: [{ agent_id: AGENT, rows: [{ ...wg0, mtu: 1380, up: false }] }],
     meta: { cursor: 2 },
   });
   await store.close();
   store = await at.open();
-  expect(await store.loadAgents()).toEqual([{ ...agent, blocked: true }]);
+  expect(await store.loadAgents()).toEqual([agent({ blocked: true })]);
   expect(await store.interfacesOf(AGENT)).toEqual([{ ...wg0, mtu: 1380, up: false }]);
   expect(await store.silences(T0 + 9)).toEqual([silence]);
   expect(await store.silences(T0 + 10)).toEqual([]);

@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { AlarmRow, NewEvent, ReportRow } from "../../manager/model.ts";
+import type { AgentRecord, AlarmRow, NewEvent, ReportRow } from "../../manager/model.ts";
 import { openStore } from "../../manager/store/sqlite.ts";
 import type { Store } from "../../manager/store/store.ts";
 import type { TopologyEdge, TopologyNode } from "../../shared/api.ts";
@@ -91,6 +91,20 @@ export function alarm(id: string, openedAt: number, over: Partial<AlarmRow> = {}
     flapping: false,
     since_at: openedAt - 1,
     memory: { count: 3 },
+    ...over,
+  };
+}
+
+export function agent(over: Partial<AgentRecord> = {}): AgentRecord {
+  return {
+    agent_id: AGENT,
+    public_key: "key",
+    hostname: `<b>&"x`,
+    agent_version: "0.1.0",
+    first_seen_at: T0,
+    registered_at: T0,
+    blocked: false,
+    regenerate: false,
     ...over,
   };
 }
