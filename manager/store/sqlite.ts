@@ -2,7 +2,8 @@
 import type { Database } from "bun:sqlite";
 import * as fs from "node:fs";
 import { resolve } from "node:path";
-import type { Log } from "../../shared/log.ts";
+import type { Lock } from "../../shared/files.ts";
+import { type Log, reason } from "../../shared/log.ts";
 import { backupDatabase } from "./backup.ts";
 import { Commits } from "./commits.ts";
 import { Disk } from "./disk.ts";
@@ -25,6 +26,16 @@ export async function openStore(path: string, options: { log: Log }): Promise<St
   const file = resolve(path);
   const { database, lock, mended } = openDatabase(file);
   if (mended) log.warning("database_mode_mended", { path: file, mode: "0600" });
+  try {
+    return joined(file, database, lock, log);
+  } catch (error) {
+    database.close();
+    lock.release();
+    throw toStoreError(`cannot read the database ${path}`, error);
+  }
+}
+
+function joined(file: string, database: Database, lock: Lock, log: Log): Store {
   const disk = new Disk(file);
   const hot = new HotReports(database);
   let lastReportId = newestReportId(database);
@@ -66,7 +77,12 @@ export async function openStore(path: string, options: { log: Log }): Promise<St
     close: () =>
       (closed ??= (async () => {
         await commits.idle();
-        database.run("PRAGMA wal_checkpoint(TRUNCATE)");
+        try {
+          database.run("PRAGMA wal_checkpoint(TRUNCATE)");
+        } catch (error) {
+          // What was committed is safe in the WAL; the next start copies it home.
+          log.warning("wal_left", { reason: reason(error) });
+        }
         database.close();
         lock.release();
       })()),

@@ -153,6 +153,16 @@ test("all files are 0600; one that others could read is mended, and that is said
   await store.close();
 });
 
+test("a damaged database is refused in one line, and the lock is free again", async () => {
+  using at = place();
+  const store = await at.open();
+  await store.commit({ reports: [report(1)] });
+  await store.close();
+  const bytes = fs.readFileSync(at.path);
+  fs.writeFileSync(at.path, bytes.fill(0xaa, 4096)); // the header stays
+  for (let i = 0; i < 2; i++) expect((await refusal(at.open)).fault).toBe("failing");
+});
+
 test("the settings that durability rests on", async () => {
   using at = place();
   const store = await at.open();
