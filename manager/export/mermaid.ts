@@ -57,6 +57,7 @@ export function mermaid(topology: TopologyResponse): string {
  * a character as `#<code point>;` is none of them.
  */
 function escape(text: string): string {
+  if (text === "") return "#32;"; // Mermaid refuses an empty label
   return [...text]
     .map((character, i) => {
       // oxlint-disable-next-line no-control-regex

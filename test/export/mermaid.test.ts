@@ -5,7 +5,7 @@ import { edge, node, T0 } from "../store/support.ts";
 import { HOSTILE, picture } from "./support.ts";
 
 // A label is letters, digits, harmless signs and entities: nothing that Mermaid, Markdown or HTML would read.
-const LABEL = String.raw`"(?:(?:\p{L}|\ufffd|#\d+;)(?:[\p{L}\p{N} .:/-]|\ufffd|#\d+;)*)?"`;
+const LABEL = String.raw`"(?:(?:\p{L}|\ufffd|#\d+;)(?:[\p{L}\p{N} .:/-]|\ufffd|#\d+;)*)"`;
 const FORMS = [
   /^flowchart LR$/,
   new RegExp(String.raw`^  n\d+(?:\[${LABEL}\]|\(\[${LABEL}\]\)|\{\{${LABEL}\}\})$`, "u"),
@@ -29,7 +29,7 @@ test("entities give the names back", () => {
   const decoded = labels.map((text) => text.replaceAll(/#(\d+);/g, (_, code) => String.fromCodePoint(Number(code))));
   // oxlint-disable-next-line no-control-regex
   const shown = HOSTILE.map((name) => name.replaceAll(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g, "\ufffd"));
-  expect(decoded.slice(0, shown.length)).toEqual(shown);
+  expect(decoded.slice(0, shown.length)).toEqual(shown.map((name) => (name === "" ? " " : name)));
 });
 
 test("beyond the limit broken edges come first, and the rest is counted", () => {
