@@ -100,7 +100,13 @@ export type AlarmTransition = {
   /** Whether notifications go out for it (not when silenced or under an open cause). */
   notify: boolean;
 };
-export type AlarmChange = { alarms: AlarmRow[]; transitions: AlarmTransition[]; events: NewEvent[] };
+export type AlarmChange = {
+  alarms: AlarmRow[];
+  transitions: AlarmTransition[];
+  events: NewEvent[];
+  /** Pending alarms whose condition went before they opened: their rows are deleted. */
+  withdrawn: string[];
+};
 
 /** A maintenance window: matching alarms open silently. Empty lists match everything. */
 export type Silence = {
@@ -151,6 +157,8 @@ export type Batch = {
   events?: NewEvent[];
   alarms?: AlarmRow[];
   transitions?: AlarmTransition[];
+  /** Pending alarms to delete: their condition went before they opened. */
+  withdrawn?: string[];
   silences?: Silence[];
   /** Agents to forget: their rows but not their audit log. */
   forget?: string[];

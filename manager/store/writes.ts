@@ -83,6 +83,7 @@ export function prepareWriter(database: Database): Writer {
     INSERT OR REPLACE INTO alarms (id, code, severity, subject, agent_id, state, message, since_at, opened_at,
       acknowledged_at, resolved_at, flapping, depends_on, details, memory)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)`);
+  const dropAlarm = prepare("DELETE FROM alarms WHERE id = ?1 AND state = 'pending'");
   const addTransition = prepare(`
     INSERT INTO alarm_transitions
       (alarm_id, at, from_state, to_state, severity, report_agent_id, report_tick, note, notify)
@@ -226,6 +227,7 @@ export function prepareWriter(database: Database): Writer {
     for (const event of batch.events ?? []) applied.events.push({ id: writeEvent(event), ...event });
     for (const alarm of batch.alarms ?? []) writeAlarm(alarm);
     for (const transition of batch.transitions ?? []) writeTransition(transition);
+    for (const id of batch.withdrawn ?? []) dropAlarm.run(id);
     for (const silence of batch.silences ?? []) {
       putSilence.run(
         silence.id,
