@@ -1,0 +1,1016 @@
+// Owns the alarms about an agent, its host and its configuration: reports, clock, identity, interfaces, keys, addresses,
+// AllowedIPs. Pure.
+import { contains, covers, parseAddress, parseEndpoint, parsePrefix } from "../../shared/net.ts";
+import type { Report, Wireguard } from "../../shared/report.ts";
+import type { AlarmRow } from "../model.ts";
+import type { Facts, WireguardFacts } from "./facts.ts";
+import { memoryOf } from "./ledger.ts";
+import { label, labels, shortKey, some, subjectParts, subjectRest, subjects } from "./names.ts";
+import { type Context, type Finding, type Key, keyOf, type Rule, type Verdict } from "./rule.ts";
+
+const MINUTE_MS = 60_000;
+/** What WireGuard adds to a packet: 20 or 40 (IP) + 8 (UDP) + 32 (its own header and tag). */
+const OVERHEAD_4 = 60;
+const OVERHEAD_6 = 80;
+
+const never = (): string[] => [];
+
+type Said = Pick<Finding, "severity" | "message" | "lookAt" | "command"> &
+  Partial<Pick<Finding, "causes" | "details" | "keep" | "expiresAt" | "sinceAt" | "agents" | "seenBy">>;
+
+/** A finding by the reporting agent about itself. */
+function own(context: Context, said: Said): Finding {
+  return {
+    agentId: context.agentId,
+    agents: [context.agentId],
+    seenBy: [label(context.topology, context.agentId)],
+    causes: [],
+    ...said,
+  };
+}
+
+function kept(row: AlarmRow | null, name: string): unknown {
+  return row === null ? undefined : memoryOf(row).keep?.[name];
+}
+
+function open(row: AlarmRow | null): boolean {
+  return row !== null && row.state !== "pending";
+}
+
+type Options = Partial<Pick<Rule, "hold" | "resolve" | "endsOnAcknowledge" | "compares" | "listens">>;
+
+function rule(
+  code: Rule["code"],
+  options: Options,
+  subjectsOf: Rule["subjects"],
+  check: Rule["check"],
+  help: Rule["help"],
+): Rule {
+  return {
+    code,
+    listens: "report",
+    hold: 1,
+    resolve: { reports: 1 },
+    endsOnAcknowledge: false,
+    compares: false,
+    ...options,
+    subjects: subjectsOf,
+    check,
+    help,
+  };
+}
+
+/** The one subject of an agent's own rules. */
+const self = (context: Context): string[] => [subjects.agent(context.agentId)];
+
+// --- how its reports come
+
+const relayInUse = rule(
+  "relay_in_use",
+  { listens: "arrival", hold: 3, resolve: { reports: 3 } },
+  (context) => (context.observation.via === "relay" ? self(context) : []),
+  (_subject, context) => {
+    if (context.observation.via === "direct") return null;
+    const { topology, observation } = context;
+    const path = observation.relay_path.map((id) => label(topology, id));
+    const name = label(topology, context.agentId);
+    return own(context, {
+      severity: "info",
+      message: `${name} reaches the manager only through ${path.join(" and ")}`,
+      lookAt: "the way from that host to the manager's address and port: route, firewall, name",
+      command: `on ${name}: agent -discover`,
+      seenBy: ["the manager"],
+      causes: context.facts.underlays.flatMap((underlay) => [
+        keyOf("iface_down", subjects.interface(context.agentId, underlay.interface)),
+        keyOf("iface_gone", subjects.interface(context.agentId, underlay.interface)),
+      ]),
+      details: { relay_path: observation.relay_path },
+    });
+  },
+  {
+    means: "An agent's reports come by way of other agents: it does not reach the manager itself.",
+    todo: "Look at the way from that host to the manager: its default route, a firewall, the manager's name.",
+    severity: "info",
+    opens: "3 reports in a row by relay",
+    resolves: "3 reports directly",
+  },
+);
+
+function refused(code: "relay_loop" | "hop_limit", fact: "relayLoops" | "hopLimits", what: string): Rule {
+  return rule(
+    code,
+    { listens: "arrival", resolve: { quietMs: 15 * MINUTE_MS } },
+    (context) => (context.previous !== null && context.facts[fact] > context.previous[fact] ? self(context) : []),
+    (_subject, context) => {
+      if (context.previous === null || context.facts[fact] <= context.previous[fact]) return "stays";
+      const name = label(context.topology, context.agentId);
+      return own(context, {
+        severity: "warning",
+        message: `${name} refuses to relay reports: ${what}`,
+        lookAt:
+          "which agents cannot reach the manager themselves, and whom they ask: their relays are in the agents' list",
+        command: `on ${name}: agent -discover`,
+      });
+    },
+    {
+      means: `An agent refused to pass on other agents' reports: ${what}.`,
+      todo: "Mend the way to the manager of those agents that relay; `agent -discover` shows who reaches it and over how many hops.",
+      severity: "warning",
+      opens: "at once",
+      resolves: "15 minutes without",
+    },
+  );
+}
+
+const backlog = rule(
+  "backlog",
+  { listens: "arrival" },
+  (context) => {
+    const delivery = context.observation.report.delivery;
+    return delivery && delivery.outbox_bytes * 2 > delivery.outbox_limit_bytes ? self(context) : [];
+  },
+  (_subject, context, row) => {
+    const delivery = context.observation.report.delivery;
+    if (!delivery) return "stays";
+    if (delivery.outbox_bytes * 2 <= delivery.outbox_limit_bytes) {
+      return open(row) && delivery.outbox_reports > 1 ? "stays" : null;
+    }
+    const name = label(context.topology, context.agentId);
+    return own(context, {
+      severity: "warning",
+      message: `${name} has over half of its outbox full of reports that it could not deliver`,
+      lookAt: "whether it drains now; beyond the limit the oldest are lost",
+      command: `on ${name}: curl -s http://127.0.0.1:5087/status/healthcheck`,
+    });
+  },
+  {
+    means: "An agent keeps reports that it could not deliver, over half of what its outbox holds.",
+    todo: "It drains by itself once the manager takes its reports: look at its way there, and at the manager's disk.",
+    severity: "warning",
+    opens: "at once",
+    resolves: "drained",
+  },
+);
+
+const dataLost = rule(
+  "data_lost",
+  { listens: "arrival" },
+  (context) => (context.previous !== null && context.facts.dropped > context.previous.dropped ? self(context) : []),
+  (_subject, context) => {
+    const rose = context.previous !== null && context.facts.dropped > context.previous.dropped;
+    if (!rose) return (context.observation.report.delivery?.outbox_reports ?? 0) <= 1 ? null : "stays";
+    const name = label(context.topology, context.agentId);
+    return own(context, {
+      severity: "warning",
+      message: `${name} lost reports: its outbox was full, or older than 24 hours`,
+      lookAt: "the history of that host has a hole; how long it could not deliver, and why",
+      command: `on ${name}: curl -s http://127.0.0.1:5087/status/healthcheck`,
+      causes: [keyOf("backlog", subjects.agent(context.agentId))],
+    });
+  },
+  {
+    means: "An agent's outbox reached its limit (24 h or 16 MiB), and the oldest reports went.",
+    todo: "History has a hole there. Find why the manager was out of reach for so long.",
+    severity: "warning",
+    opens: "at once",
+    resolves: "drained",
+  },
+);
+
+const clockSkew = rule(
+  "clock_skew",
+  { resolve: { reports: 3 } },
+  (context) => (Math.abs(context.observation.skew_ms) > MINUTE_MS ? self(context) : []),
+  (_subject, context, row) => {
+    const skew = context.observation.skew_ms;
+    if (Math.abs(skew) < MINUTE_MS / 2) return null;
+    if (Math.abs(skew) <= MINUTE_MS && !open(row)) return null;
+    const name = label(context.topology, context.agentId);
+    const far = Math.abs(skew) > 5 * MINUTE_MS;
+    return own(context, {
+      severity: far ? "critical" : "warning",
+      message: `${name}'s clock is over ${far ? "5 minutes" : "a minute"} ${skew > 0 ? "ahead of" : "behind"} the manager's`,
+      lookAt: "time synchronisation on that host; if most hosts say so, the manager's own clock",
+      command: `on ${name}: timedatectl timesync-status`,
+      seenBy: ["the manager"],
+    });
+  },
+  {
+    means:
+      "An agent's clock and the manager's disagree. Reports are taken all the same; times of handshakes are by the agent's clock.",
+    todo: "Look at time synchronisation (`timedatectl`, `chronyc tracking`) on that host; if most hosts show it, on the manager.",
+    severity: "warning over 60 s; critical over 300 s",
+    opens: "at once",
+    resolves: "3 reports under 30 s",
+  },
+);
+
+const idClone = rule(
+  "id_clone",
+  { resolve: { quietMs: 10 * MINUTE_MS } },
+  (context) => (context.previous !== null && context.previous.bootId !== context.facts.bootId ? self(context) : []),
+  (_subject, context, row) => {
+    if (context.previous === null || context.previous.bootId === context.facts.bootId) return "stays";
+    const boots = [
+      ...new Set([...((kept(row, "boots") as string[] | undefined) ?? []), context.previous.bootId]),
+    ].slice(-4);
+    const returned = ((kept(row, "boots") as string[] | undefined) ?? []).includes(context.facts.bootId);
+    const name = label(context.topology, context.agentId);
+    return own(context, {
+      ...cloned(name, "two boots of a host report in turn"),
+      keep: { boots },
+      // A reboot shows a new boot once; only one that comes back means two hosts.
+      ...(returned || open(row) ? {} : { expiresAt: context.now + 10 * MINUTE_MS }),
+    });
+  },
+  {
+    means: "Two hosts use one agent id: its state directory was copied (a cloned machine, a restored snapshot).",
+    todo: "On the copy: stop the agent, `agent -reset`, start it again. Both hosts' names are in the details.",
+    severity: "critical",
+    opens: "at once",
+    resolves: "10 minutes of one",
+  },
+);
+
+export function cloned(name: string, how: string): Pick<Finding, "severity" | "message" | "lookAt" | "command"> {
+  return {
+    severity: "critical",
+    message: `two hosts use the agent id of ${name}: ${how}`,
+    lookAt: "which of the two is the copy: reset its agent there, so that it takes an id of its own",
+    command: "on the copy: agent -reset",
+  };
+}
+
+const replay = rule(
+  "replay",
+  { resolve: { by: "signal" }, endsOnAcknowledge: true, listens: "signal" },
+  never,
+  () => "stays",
+  {
+    means:
+      "A report came under a tick or nonce that another report used: a copy of the agent's state, a restored snapshot, or somebody who plays reports again. It was not stored.",
+    todo: "Was that host restored from a snapshot or cloned? Then acknowledge (its agent goes on under fresh ticks). If not, look who can read the fleet's traffic.",
+    severity: "critical",
+    opens: "at once",
+    resolves: "acknowledged",
+  },
+);
+
+const collectorError = rule(
+  "collector_error",
+  { hold: 3, resolve: { reports: 1 } },
+  function* (context) {
+    for (const [name, text] of failing(context.observation.report)) {
+      if (text !== null) yield subjects.collector(context.agentId, name);
+    }
+  },
+  (subject, context) => {
+    const [, ...rest] = subjectParts(subject);
+    const collector = rest.filter((part) => part !== "").join("/");
+    const text = failing(context.observation.report).get(collector);
+    if (text === undefined || text === null) return null;
+    const name = label(context.topology, context.agentId);
+    return own(context, {
+      severity: "warning",
+      message: `${name} cannot read ${collector}`,
+      lookAt: "what it says is in the details; the last good view is kept",
+      command: `on ${name}: agent -sysinfo`,
+      details: { collector },
+    });
+  },
+  {
+    means:
+      "A collector of an agent fails: what it reads (`wg`, `ip`, /proc) is missing, forbidden or hangs. The rest of the report goes on.",
+    todo: "`agent -sysinfo` on that host shows the error. Is `wg` installed, has the agent CAP_NET_ADMIN, does a userspace WireGuard hang?",
+    severity: "warning",
+    opens: "3 reports of the same collector",
+    resolves: "ok",
+  },
+);
+
+/** Collectors and WireGuard interfaces with their error, null when ok. */
+function failing(report: Report): Map<string, string | null> {
+  const found = new Map<string, string | null>();
+  for (const [name, text] of Object.entries(report.collectors)) found.set(name, text.startsWith("error") ? text : null);
+  for (const wg of report.wireguard ?? []) {
+    if (wg.status?.startsWith("error")) found.set(`wireguard/${wg.interface}`, wg.status);
+  }
+  return found;
+}
+
+const config = rule(
+  "config",
+  {},
+  function* (context) {
+    for (const wg of reportOf(context)?.wireguard ?? []) {
+      if (misconfigured(reportOf(context)!, wg) !== null) yield subjects.interface(context.agentId, wg.interface);
+    }
+  },
+  (subject, context) => {
+    const [, name] = subjectParts(subject);
+    const report = reportOf(context);
+    const wg = report?.wireguard?.find((item) => item.interface === name);
+    const what = report === null || wg === undefined ? null : misconfigured(report, wg);
+    if (what === null) return null;
+    const host = label(context.topology, context.agentId);
+    return own(context, {
+      severity: "warning",
+      message: `${host} ${name}: ${what}`,
+      lookAt: "the interface's configuration: this peer does nothing",
+      command: `on ${host}: wg show ${name}`,
+    });
+  },
+  {
+    means: "A configuration that cannot be meant: an interface lists its own key among its peers, or dials itself.",
+    todo: "Remove that peer from the interface's configuration.",
+    severity: "warning",
+    opens: "at once",
+    resolves: "gone",
+  },
+);
+
+function misconfigured(report: Report, wg: Wireguard): string | null {
+  for (const peer of wg.peers ?? []) {
+    if (wg.public_key !== null && peer.public_key === wg.public_key) return "its own key is among its peers";
+    if (peer.endpoint === null) continue;
+    const endpoint = parseEndpoint(peer.endpoint);
+    if (endpoint === null || endpoint.port !== wg.listen_port) continue;
+    const here = report.interfaces?.some((item) =>
+      item.addresses.some((text) => text.split("/")[0] === endpoint.address),
+    );
+    if (here === true) return `peer ${shortKey(peer.public_key)} is dialled at this host's own address and port`;
+  }
+  return null;
+}
+
+// --- interfaces
+
+function reportOf(context: Context): Report | null {
+  return context.topology.effective(context.agentId);
+}
+
+function wireguardOf(facts: Facts | null, name: string): WireguardFacts | null {
+  return facts?.wireguard?.find((item) => item.interface === name) ?? null;
+}
+
+const ifaceGone = rule(
+  "iface_gone",
+  { compares: true, endsOnAcknowledge: true },
+  function* (context) {
+    const { previous, facts } = context;
+    if (previous === null) return;
+    if (previous.wireguard !== facts.wireguard) {
+      for (const wg of previous.wireguard ?? []) {
+        if (wireguardOf(facts, wg.interface) === null) yield subjects.interface(context.agentId, wg.interface);
+      }
+    }
+    const present = new Set(reportOf(context)?.interfaces?.map((item) => item.name));
+    if (present.size === 0) return;
+    for (const underlay of previous.underlays) {
+      if (!present.has(underlay.interface)) yield subjects.interface(context.agentId, underlay.interface);
+    }
+  },
+  (subject, context, row) => {
+    const [, name] = subjectParts(subject);
+    const report = context.observation.report;
+    const was = (kept(row, "was") as string | undefined) ?? roleBefore(context, name);
+    if (was === null) return null;
+    if (was === "WireGuard interface") {
+      if (report.wireguard === null) return "stays";
+      if (report.wireguard.some((wg) => wg.interface === name)) return null;
+    } else {
+      if (report.interfaces === null) return "stays";
+      if (report.interfaces.some((item) => item.name === name)) return null;
+    }
+    const host = label(context.topology, context.agentId);
+    return own(context, {
+      severity: "critical",
+      message: `${host} has lost its ${was} ${name}`,
+      lookAt: "whether it was taken down on purpose (acknowledge then), or failed to start",
+      command: was === "WireGuard interface" ? `on ${host}: wg-quick up ${name}` : `on ${host}: ip link show`,
+      keep: { was },
+    });
+  },
+  {
+    means: "A WireGuard interface, or the one of the default route or under tunnels, is not there any more.",
+    todo: "`wg-quick up <name>`, or what makes the interface on that host; acknowledge if it was meant.",
+    severity: "critical",
+    opens: "at once",
+    resolves: "back, or acknowledged",
+  },
+);
+
+function roleBefore(context: Context, name: string): string | null {
+  if (wireguardOf(context.previous, name) !== null) return "WireGuard interface";
+  return roleOf(context.previous, name);
+}
+
+function roleOf(facts: Facts | null, name: string): string | null {
+  const underlay = facts?.underlays.find((item) => item.interface === name);
+  if (underlay === undefined) return null;
+  return underlay.carries === "default route" ? "default route's interface" : "interface under tunnels";
+}
+
+const ifaceDown = rule(
+  "iface_down",
+  { compares: true, endsOnAcknowledge: true },
+  function* (context) {
+    const { report } = context.observation;
+    const wireguard = new Set(report.wireguard?.map((wg) => wg.interface));
+    for (const item of report.interfaces ?? []) {
+      if (!isDown(item)) continue;
+      if (wireguard.has(item.name) || roleOf(context.facts, item.name) !== null) {
+        yield subjects.interface(context.agentId, item.name);
+      }
+    }
+  },
+  (subject, context, row) => {
+    const [, name] = subjectParts(subject);
+    const { report } = context.observation;
+    if (report.interfaces === null) return "stays";
+    const item = report.interfaces.find((candidate) => candidate.name === name);
+    // Gone is iface_gone's to say.
+    if (item === undefined || !isDown(item)) return null;
+    const was =
+      (kept(row, "was") as string | undefined) ??
+      (report.wireguard?.some((wg) => wg.interface === name) === true
+        ? "WireGuard interface"
+        : roleOf(context.facts, name));
+    if (was === null) return null;
+    const host = label(context.topology, context.agentId);
+    const how = item.up === false ? "is down" : "has no carrier";
+    return own(context, {
+      severity: "critical",
+      message: `${host}: ${was} ${name} ${how}`,
+      lookAt:
+        item.up === false
+          ? "who set it down, or what failed to bring it up"
+          : "the cable, the switch port, the other end",
+      command: item.up === false ? `on ${host}: ip link set ${name} up` : `on ${host}: ip -s link show ${name}`,
+      keep: { was },
+    });
+  },
+  {
+    means:
+      "A WireGuard interface is down, or the interface of the default route or under tunnels is down or without carrier. A WireGuard interface that is down still shakes hands, and passes nothing.",
+    todo: "`ip link set <name> up`; without carrier, the cable, switch port or the other end. Acknowledge if it was meant.",
+    severity: "critical",
+    opens: "at once",
+    resolves: "up again, or acknowledged",
+  },
+);
+
+function isDown(item: NonNullable<Report["interfaces"]>[number]): boolean {
+  return item.up === false || item.carrier === false;
+}
+
+const mtuTooLarge = rule(
+  "mtu_too_large",
+  {},
+  function* (context) {
+    const report = reportOf(context);
+    for (const wg of report?.wireguard ?? []) {
+      if (tooLarge(report!, wg) !== null) yield subjects.interface(context.agentId, wg.interface);
+    }
+  },
+  (subject, context) => {
+    const [, name] = subjectParts(subject);
+    const report = reportOf(context);
+    const wg = report?.wireguard?.find((item) => item.interface === name);
+    const found = report === null || wg === undefined ? null : tooLarge(report, wg);
+    if (found === null) return null;
+    const host = label(context.topology, context.agentId);
+    return own(context, {
+      severity: "warning",
+      message: `${host} ${name}: MTU ${found.mtu} and ${found.overhead} bytes of WireGuard do not fit into the ${found.outer} of ${found.under}`,
+      lookAt: `an MTU of ${found.outer - found.overhead} at most; larger packets are lost where fragments are dropped`,
+      command: `on ${host}: ip link set ${name} mtu ${found.outer - found.overhead}`,
+      details: { ...found },
+    });
+  },
+  {
+    means:
+      "A WireGuard interface's MTU plus 60 bytes (IPv4) or 80 (IPv6) is more than what its packets leave by takes.",
+    todo: "Lower the MTU as the alarm says; 1,420 fits everything with 1,500.",
+    severity: "warning",
+    opens: "at once",
+    resolves: "fits",
+  },
+);
+
+function tooLarge(
+  report: Report,
+  wg: Wireguard,
+): { mtu: number; overhead: number; outer: number; under: string } | null {
+  const mtuOf = (name: string) => report.interfaces?.find((item) => item.name === name)?.mtu ?? null;
+  const mtu = mtuOf(wg.interface);
+  if (mtu === null) return null;
+  const outers = new Map<string, number | null>();
+  for (const peer of wg.peers ?? []) {
+    if (!peer.via || peer.endpoint === null) continue;
+    const under = peer.via.interface;
+    // Into itself is tunnel_loop's to say; loopback fits everything.
+    if (under === wg.interface) continue;
+    if (!outers.has(under)) outers.set(under, mtuOf(under));
+    const outer = outers.get(under)!;
+    const overhead = peer.endpoint.startsWith("[") ? OVERHEAD_6 : OVERHEAD_4;
+    if (outer !== null && outer > 0 && mtu + overhead > outer) return { mtu, overhead, outer, under };
+  }
+  return null;
+}
+
+// --- keys and addresses
+
+const keyReuse = rule(
+  "key_reuse",
+  {},
+  function* (context) {
+    for (const wg of context.facts.wireguard ?? []) {
+      if (wg.key !== null && context.topology.ownersOfKey(wg.key).length > 1) yield subjects.key(wg.key);
+    }
+  },
+  (subject, context) => {
+    const key = subjectRest(subject);
+    const owners = context.topology.ownersOfKey(key).filter((owner) => context.isFresh(owner.agent_id));
+    const agents = [...new Set(owners.map((owner) => owner.agent_id))].sort();
+    if (agents.length < 2) return null;
+    const names = owners.map((owner) => `${label(context.topology, owner.agent_id)} ${owner.interface}`).sort();
+    return {
+      severity: "critical",
+      message: `one WireGuard key is on ${some(names)}`,
+      lookAt: "which of them is the copy: peers answer whichever spoke last, so both lose packets in turn",
+      command: "on the copy: wg genkey, and the new public key at its peers",
+      agentId: agents[0]!,
+      agents,
+      seenBy: labels(context.topology, agents),
+      causes: [],
+      details: { key, owners },
+    };
+  },
+  {
+    means: "The same private key is on two hosts, and both report. Peers answer the one they heard last.",
+    todo: "Make a new key on the copy, and give its public key to the peers.",
+    severity: "critical",
+    opens: "at once",
+    resolves: "unique",
+  },
+);
+
+/** Agent interfaces whose key a peer lists wrongly: an edge in key_mismatch has one end whose key the other lacks. */
+function wrongEnds(context: Context, agentId: string): { agent: string; interface: string; lister: string }[] {
+  const found: { agent: string; interface: string; lister: string }[] = [];
+  for (const edge of agentId === context.agentId ? context.edges : context.topology.edgesOf(agentId)) {
+    if (edge.state !== "key_mismatch") continue;
+    for (const [end, other] of [
+      [edge.a, edge.b],
+      [edge.b, edge.a],
+    ] as const) {
+      if (end.interface === null || other.interface === null) continue;
+      const key = wireguardOf(context.factsOf(end.node), end.interface)?.key;
+      const lists = wireguardOf(context.factsOf(other.node), other.interface)?.peers;
+      if (key === undefined || key === null || lists === undefined) continue;
+      if (!lists.some((peer) => peer.key === key)) {
+        found.push({ agent: end.node, interface: end.interface, lister: other.node });
+        break;
+      }
+    }
+  }
+  return found;
+}
+
+const keyMismatch = rule(
+  "key_mismatch",
+  {},
+  function* (context) {
+    if (!context.edges.some((edge) => edge.state === "key_mismatch")) return;
+    for (const end of wrongEnds(context, context.agentId)) yield subjects.interface(end.agent, end.interface);
+  },
+  (subject, context) => {
+    const [agent, name] = subjectParts(subject);
+    const wrong = wrongEnds(context, agent).filter((end) => end.agent === agent && end.interface === name);
+    if (wrong.length === 0) return null;
+    const listers = [...new Set(wrong.map((end) => end.lister))].sort();
+    const key = wireguardOf(context.factsOf(agent), name)?.key ?? null;
+    const host = label(context.topology, agent);
+    return {
+      severity: "warning",
+      message: `${some(labels(context.topology, listers))} ${listers.length === 1 ? "lists" : "list"} another key for ${host} ${name} than it has`,
+      lookAt: `whether ${host}'s key was changed (give the new public key to its peers), or the peers' configuration is old`,
+      command: `on ${host}: wg show ${name} public-key`,
+      agentId: agent,
+      agents: [...new Set([agent, ...listers])],
+      seenBy: labels(context.topology, [...listers, agent]),
+      causes: [],
+      details: { public_key: key, interface: name },
+    };
+  },
+  {
+    means: "Peers list another public key at a host's address and port than the one its interface has.",
+    todo: "If the host's key was changed, give the new public key (in the details) to its peers; else put the old key back.",
+    severity: "warning",
+    opens: "at once",
+    resolves: "fits",
+  },
+);
+
+/** Networks that an agent's interface is in. */
+function networksOf(context: Context, agentId: string, name: string): Set<string> {
+  const edges = agentId === context.agentId ? context.edges : context.topology.edgesOf(agentId);
+  const found = new Set<string>();
+  for (const edge of edges) {
+    if (edge.network === null) continue;
+    if (
+      (edge.a.node === agentId && edge.a.interface === name) ||
+      (edge.b.node === agentId && edge.b.interface === name)
+    ) {
+      found.add(edge.network);
+    }
+  }
+  return found;
+}
+
+const addressDuplicate = rule(
+  "address_duplicate",
+  {},
+  function* (context) {
+    const { topology, agentId, facts } = context;
+    const report = reportOf(context);
+    for (const wg of facts.wireguard ?? []) {
+      const item = report?.interfaces?.find((candidate) => candidate.name === wg.interface);
+      for (const text of item?.addresses ?? []) {
+        const address = text.split("/")[0]!;
+        if (address.startsWith("fe80:") || topology.ownersOfAddress(address).length < 2) continue;
+        for (const network of networksOf(context, agentId, wg.interface)) yield subjects.address(network, address);
+      }
+    }
+  },
+  (subject, context) => {
+    const [network, address] = subjectParts(subject);
+    const owners = context.topology
+      .ownersOfAddress(address)
+      .filter((owner) => context.isFresh(owner.agent_id))
+      .filter((owner) => networksOf(context, owner.agent_id, owner.interface).has(network));
+    const agents = [...new Set(owners.map((owner) => owner.agent_id))].sort();
+    if (agents.length < 2) return null;
+    const names = owners.map((owner) => `${label(context.topology, owner.agent_id)} ${owner.interface}`).sort();
+    return {
+      severity: "critical",
+      message: `overlay address ${address} is on ${some(names)}`,
+      lookAt: "which of them should have it: the others' packets go to whom AllowedIPs say",
+      command: `on each: ip -br addr | grep ${address}`,
+      agentId: agents[0]!,
+      agents,
+      seenBy: labels(context.topology, agents),
+      causes: agents.flatMap((agent) => [keyOf("id_clone", subjects.agent(agent))]),
+      details: { address, network, owners },
+    };
+  },
+  {
+    means: "Two agents of one WireGuard network have the same address there.",
+    todo: "Give one of them another address, and its peers the AllowedIPs that go with it.",
+    severity: "critical",
+    opens: "at once",
+    resolves: "unique",
+  },
+);
+
+// --- peers and AllowedIPs
+
+const peerRemoved = rule(
+  "peer_removed",
+  { compares: true, endsOnAcknowledge: true },
+  function* (context) {
+    const { previous, facts } = context;
+    if (previous === null || previous.wireguard === facts.wireguard) return;
+    for (const was of previous.wireguard ?? []) {
+      const now = wireguardOf(facts, was.interface);
+      // The whole interface gone is one alarm, not one per peer.
+      if (now === null || now === was) continue;
+      const keys = new Set(now.peers.map((peer) => peer.key));
+      const known = new Set(was.peers.map((peer) => peer.key));
+      for (const peer of was.peers) {
+        if (keys.has(peer.key)) continue;
+        // Another key in its place, with its addresses or endpoint, is a rekeyed peer.
+        const replaced = now.peers.some(
+          (other) =>
+            !known.has(other.key) &&
+            ((other.endpoint !== null && other.endpoint === peer.endpoint) ||
+              other.allowedIps.some((prefix) => peer.allowedIps.includes(prefix))),
+        );
+        if (!replaced) yield subjects.peer(context.agentId, was.interface, peer.key);
+      }
+    }
+  },
+  (subject, context) => {
+    const [, name, key] = subjectParts(subject);
+    const now = wireguardOf(context.facts, name);
+    if (now === null || now.peers.some((peer) => peer.key === key)) return null;
+    const { topology } = context;
+    const owner = topology.ownersOfKey(key)[0];
+    const who = owner === undefined ? shortKey(key) : label(topology, owner.agent_id);
+    const host = label(topology, context.agentId);
+    return own(context, {
+      severity: "warning",
+      message: `${host} ${name} does not list ${who} as a peer any more`,
+      lookAt: "whether it was meant (acknowledge then), or a configuration was lost",
+      command: `on ${host}: wg show ${name} peers`,
+      causes: [keyOf("iface_gone", subjects.interface(context.agentId, name))],
+      details: { interface: name, key, peer: owner?.agent_id ?? `wg:${key}` },
+    });
+  },
+  {
+    means: "A peer that an interface listed is gone from it.",
+    todo: "Add it again, or acknowledge if it was meant (and remove the other side too).",
+    severity: "warning",
+    opens: "at once",
+    resolves: "back, or acknowledged",
+  },
+);
+
+const allowedIpsMoved = rule(
+  "allowed_ips_moved",
+  { compares: true, endsOnAcknowledge: true },
+  function* (context) {
+    const { previous, facts } = context;
+    if (previous === null || previous.wireguard === facts.wireguard) return;
+    for (const was of previous.wireguard ?? []) {
+      const now = wireguardOf(facts, was.interface);
+      if (now === null || now === was) continue;
+      for (const peer of was.peers) {
+        if (losses(peer, now).length > 0) yield subjects.peer(context.agentId, was.interface, peer.key);
+      }
+    }
+  },
+  (subject, context, row) => {
+    const [, name, key] = subjectParts(subject);
+    const now = wireguardOf(context.facts, name);
+    const peer = now?.peers.find((item) => item.key === key);
+    if (now === null || peer === undefined) return null;
+    const before = wireguardOf(context.previous, name)?.peers.find((item) => item.key === key);
+    const lost = (kept(row, "lost") as string[] | undefined) ?? (before === undefined ? [] : losses(before, now));
+    const missing = lost.filter((prefix) => !peer.allowedIps.includes(prefix));
+    if (missing.length === 0) return null;
+    const host = label(context.topology, context.agentId);
+    const whose = (publicKey: string) => {
+      const owner = context.topology.ownersOfKey(publicKey)[0];
+      return owner === undefined ? shortKey(publicKey) : label(context.topology, owner.agent_id);
+    };
+    const taker = now.peers.find(
+      (other) => other.key !== key && other.allowedIps.some((text) => missing.includes(text)),
+    );
+    return own(context, {
+      severity: "warning",
+      message:
+        taker === undefined
+          ? `${host} ${name}: ${whose(key)} is left without AllowedIPs (${some(missing)})`
+          : `${host} ${name}: ${some(missing)} went from ${whose(key)} to ${whose(taker.key)}`,
+      lookAt: "WireGuard gives a prefix to whom it was given last, without a word; acknowledge if it was meant",
+      command: `on ${host}: wg show ${name} allowed-ips`,
+      keep: { lost },
+      details: { interface: name, key, prefixes: missing, to: taker?.key ?? null },
+    });
+  },
+  {
+    means:
+      "A prefix went to another peer of the interface, or a peer was left with none: WireGuard does so silently when a prefix is given twice.",
+    todo: "Look who should have it; set both peers' AllowedIPs. Acknowledge if it was meant.",
+    severity: "warning",
+    opens: "at once",
+    resolves: "back, or acknowledged",
+  },
+);
+
+/** What a peer had and another peer of the interface has now, or everything when it has none left. */
+function losses(peer: WireguardFacts["peers"][number], now: WireguardFacts): string[] {
+  const still = now.peers.find((item) => item.key === peer.key);
+  if (still === undefined || still === peer) return [];
+  const lost = peer.allowedIps.filter((prefix) => !still.allowedIps.includes(prefix));
+  if (lost.length === 0) return [];
+  if (still.allowedIps.length === 0) return lost;
+  return lost.filter((prefix) =>
+    now.peers.some((other) => other.key !== peer.key && other.allowedIps.includes(prefix)),
+  );
+}
+
+/** The same prefix, not /0, on peers of different interfaces: prefix → interfaces. */
+function overlaps(facts: Facts): Map<string, string[]> {
+  const found = new Map<string, string[]>();
+  if (facts.wireguard === null || facts.wireguard.length < 2) return found;
+  const first = new Map<string, string>();
+  for (const wg of facts.wireguard) {
+    for (const peer of wg.peers) {
+      for (const prefix of peer.allowedIps) {
+        if (prefix.endsWith("/0")) continue;
+        const other = first.get(prefix);
+        if (other === undefined) first.set(prefix, wg.interface);
+        else if (other !== wg.interface)
+          found.set(prefix, [...new Set([...(found.get(prefix) ?? [other]), wg.interface])]);
+      }
+    }
+  }
+  return found;
+}
+
+const allowedIpsOverlap = rule(
+  "allowed_ips_overlap",
+  {},
+  (context) => (overlaps(context.facts).size > 0 ? self(context) : []),
+  (_subject, context) => {
+    const found = overlaps(context.facts);
+    if (found.size === 0) return null;
+    const host = label(context.topology, context.agentId);
+    const interfaces = [...new Set([...found.values()].flat())].sort();
+    return own(context, {
+      severity: "warning",
+      message: `${host}: ${some([...found.keys()].sort())} ${found.size === 1 ? "is" : "are"} in AllowedIPs on ${interfaces.join(" and ")}`,
+      lookAt: "the route decides which interface gets the packets; the other peer never does",
+      command: `on ${host}: wg show all allowed-ips`,
+      details: { prefixes: [...found.keys()].sort().slice(0, 50), interfaces },
+    });
+  },
+  {
+    means: "The same prefix (not a default route) is among the AllowedIPs of peers on two interfaces of a host.",
+    todo: "Only the route decides which gets the packets. Take the prefix from the peer that should not have it.",
+    severity: "warning",
+    opens: "at once",
+    resolves: "gone",
+  },
+);
+
+/** AllowedIPs of an interface that no route leads into it; null: cannot be told. */
+function unrouted(report: Report, wg: Wireguard): string[] | null {
+  if (report.routes === null || (report.routes_truncated ?? 0) > 0 || wg.peers === null) return null;
+  // Without iproute2 policy tables and next hops are hidden, and any of them may lead there.
+  if (report.rules === undefined || report.rules === null) return null;
+  const item = report.interfaces?.find((candidate) => candidate.name === wg.interface);
+  // An interface that is down has no routes: that is iface_down's to say.
+  if (item === undefined || isDown(item)) return null;
+  const into = report.routes.filter(
+    (route) =>
+      route.interface === wg.interface || route.nexthops?.some((hop) => hop.interface === wg.interface) === true,
+  );
+  const exact = new Set(into.map((route) => route.destination));
+  const prefixes = into.map((route) => parsePrefix(route.destination)).filter((prefix) => prefix !== null);
+  const own = new Set(item.addresses.map((text) => text.split("/")[0]));
+  const found: string[] = [];
+  for (const peer of wg.peers) {
+    for (const text of peer.allowed_ips) {
+      if (text.endsWith("/0") || exact.has(text)) continue;
+      const prefix = parsePrefix(text);
+      if (prefix === null) continue;
+      // A part that is routed there is enough: BGP brings in what is used.
+      if (prefixes.some((route) => covers(route, prefix) || covers(prefix, route))) continue;
+      const [address] = text.split("/");
+      if (own.has(address) || linkLocal(address!)) continue;
+      found.push(text);
+    }
+  }
+  return found;
+}
+
+const LINK_LOCAL = parsePrefix("fe80::/10")!;
+function linkLocal(text: string): boolean {
+  const address = parseAddress(text);
+  return address !== null && contains(LINK_LOCAL, address);
+}
+
+const allowedIpsUnrouted = rule(
+  "allowed_ips_unrouted",
+  {},
+  function* (context) {
+    const report = reportOf(context);
+    for (const wg of report?.wireguard ?? []) {
+      if ((unrouted(report!, wg)?.length ?? 0) > 0) yield subjects.interface(context.agentId, wg.interface);
+    }
+  },
+  (subject, context) => {
+    const [, name] = subjectParts(subject);
+    const report = reportOf(context);
+    const wg = report?.wireguard?.find((item) => item.interface === name);
+    if (report === null || wg === undefined) return null;
+    const found = unrouted(report, wg);
+    if (found === null) return "stays";
+    if (found.length === 0) return null;
+    const host = label(context.topology, context.agentId);
+    return own(context, {
+      severity: "warning",
+      message: `${host} ${name}: no route leads ${some(found)} into the interface`,
+      lookAt: "AllowedIPs alone carry nothing: the host needs a route (wg-quick makes it, `wg set` does not)",
+      command: `on ${host}: ip route add ${found[0]} dev ${name}`,
+      causes: [keyOf("iface_down", subjects.interface(context.agentId, name))] satisfies Key[],
+      details: { interface: name, prefixes: found.slice(0, 50) },
+    });
+  },
+  {
+    means:
+      "A peer's AllowedIPs hold a prefix that no route of the host leads into that interface: packets for it go elsewhere.",
+    todo: "Add the route, or take the prefix out of AllowedIPs.",
+    severity: "warning",
+    opens: "at once",
+    resolves: "routed",
+  },
+);
+
+// --- fed by the manager's clock and counters: see alarms.ts
+
+function signal(code: Rule["code"], resolve: Rule["resolve"], help: Rule["help"], check?: () => Verdict): Rule {
+  return rule(code, { listens: "signal", resolve }, never, check ?? (() => "stays"), help);
+}
+
+const SIGNAL_RULES: readonly Rule[] = [
+  signal(
+    "manager_isolated",
+    { by: "signal" },
+    {
+      means:
+        "Over half of the agents (3 at least) fell silent within 3 intervals: the manager's own network is the likelier fault. One alarm instead of theirs.",
+      todo: "Look at the manager's own uplink, firewall and name before any agent.",
+      severity: "critical",
+      opens: "3 intervals",
+      resolves: "half of them are back",
+    },
+  ),
+  signal(
+    "site_down",
+    { by: "signal" },
+    {
+      means:
+        "All agents that share a gateway or a public address (two at least) fell silent together: the site, its uplink or its router.",
+      todo: "Look at the site's router and uplink; its hosts hang under this alarm.",
+      severity: "critical",
+      opens: "3 intervals",
+      resolves: "one is back",
+    },
+  ),
+  signal(
+    "agent_down",
+    { by: "signal" },
+    {
+      means:
+        "Nothing arrives from an agent any more. If its peers still shake hands with the host, only the agent stopped.",
+      todo: "`systemctl status kattila-agent` on the host (or what runs it there); if the host is gone, its console.",
+      severity: "warning; critical after 30 intervals, unless its peers' handshakes with it are fresh",
+      opens: "10 intervals",
+      resolves: "any report",
+    },
+  ),
+  signal(
+    "auth_failure",
+    { quietMs: 15 * MINUTE_MS },
+    {
+      means:
+        "5 messages in 5 minutes from one source whose MAC or signature did not hold (64 sources at most, then one for all).",
+      todo: "An agent there with an old or wrong fleet key (`psk_error` in its healthcheck), or a stranger who tries.",
+      severity: "warning",
+      opens: "5 in 5 minutes",
+      resolves: "15 quiet minutes",
+    },
+  ),
+  signal(
+    "psk_fetch_failed",
+    { by: "signal" },
+    {
+      means: "The fleet key's source (TXT record, file) is unusable; the keys known so far serve on.",
+      todo: "`dig TXT <name>` on the manager's host: exactly one usable string, tagged `kattila-psk=` if there are others.",
+      severity: "warning",
+      opens: "2 hours; at once if several strings compete",
+      resolves: "success",
+    },
+  ),
+  signal(
+    "psk_old",
+    { by: "signal" },
+    {
+      means:
+        "An agent still signs with a previous fleet key 2 hours after the change; one more rotation or two and it is locked out.",
+      todo: "Look at that agent's key source: its resolver, its PSK file.",
+      severity: "warning",
+      opens: "2 hours after the change",
+      resolves: "it uses the current key",
+    },
+  ),
+];
+
+export const AGENT_RULES: readonly Rule[] = [
+  ...SIGNAL_RULES,
+  idClone,
+  replay,
+  clockSkew,
+  refused("relay_loop", "relayLoops", "they have been here before (a loop of relays)"),
+  refused("hop_limit", "hopLimits", "they passed three relays already"),
+  relayInUse,
+  backlog,
+  dataLost,
+  collectorError,
+  config,
+  ifaceGone,
+  ifaceDown,
+  keyReuse,
+  keyMismatch,
+  addressDuplicate,
+  mtuTooLarge,
+  allowedIpsMoved,
+  allowedIpsOverlap,
+  allowedIpsUnrouted,
+  peerRemoved,
+];
