@@ -3,7 +3,7 @@
 import { contains, covers, parseAddress, parseEndpoint, parsePrefix } from "../../shared/net.ts";
 import type { Report, Wireguard } from "../../shared/report.ts";
 import type { AlarmRow } from "../model.ts";
-import type { Facts, WireguardFacts } from "./facts.ts";
+import type { Facts, Underlay, WireguardFacts } from "./facts.ts";
 import { memoryOf } from "./ledger.ts";
 import { label, labels, shortKey, some, subjectParts, subjectRest, subjects } from "./names.ts";
 import { type Context, type Finding, type Key, keyOf, type Rule, type Verdict } from "./rule.ts";
@@ -405,10 +405,17 @@ function roleBefore(context: Context, name: string): string | null {
   return roleOf(context.previous, name);
 }
 
+const ROLES = { "default route": "default route's interface", tunnels: "interface under tunnels" } as const;
+
 function roleOf(facts: Facts | null, name: string): string | null {
   const underlay = facts?.underlays.find((item) => item.interface === name);
-  if (underlay === undefined) return null;
-  return underlay.carries === "default route" ? "default route's interface" : "interface under tunnels";
+  return underlay === undefined ? null : ROLES[underlay.carries];
+}
+
+/** What an interface carried, by the role that its alarm keeps; null: it is no underlay. */
+export function carriedBy(role: unknown): Underlay["carries"] | null {
+  if (role === ROLES["default route"]) return "default route";
+  return role === ROLES.tunnels ? "tunnels" : null;
 }
 
 const ifaceDown = rule(
@@ -737,7 +744,8 @@ const allowedIpsMoved = rule(
       const now = wireguardOf(facts, was.interface);
       if (now === null || now === was) continue;
       for (const peer of was.peers) {
-        if (losses(peer, now).length > 0) yield subjects.peer(context.agentId, was.interface, peer.key);
+        if (moved(context, was.interface, peer, now).length > 0)
+          yield subjects.peer(context.agentId, was.interface, peer.key);
       }
     }
   },
@@ -747,7 +755,8 @@ const allowedIpsMoved = rule(
     const peer = now?.peers.find((item) => item.key === key);
     if (now === null || peer === undefined) return null;
     const before = wireguardOf(context.previous, name)?.peers.find((item) => item.key === key);
-    const lost = (kept(row, "lost") as string[] | undefined) ?? (before === undefined ? [] : losses(before, now));
+    const lost =
+      (kept(row, "lost") as string[] | undefined) ?? (before === undefined ? [] : moved(context, name, before, now));
     const missing = lost.filter((prefix) => !peer.allowedIps.includes(prefix));
     if (missing.length === 0) return null;
     const host = label(context.topology, context.agentId);
@@ -790,6 +799,21 @@ function losses(peer: WireguardFacts["peers"][number], now: WireguardFacts): str
   return lost.filter((prefix) =>
     now.peers.some((other) => other.key !== peer.key && other.allowedIps.includes(prefix)),
   );
+}
+
+/** Losses, without what only went back to the peer that had lost it. */
+function moved(
+  context: Context,
+  interfaceName: string,
+  peer: WireguardFacts["peers"][number],
+  now: WireguardFacts,
+): string[] {
+  return losses(peer, now).filter((prefix) => {
+    const taker = now.peers.find((other) => other.key !== peer.key && other.allowedIps.includes(prefix));
+    if (taker === undefined) return true;
+    const row = context.live(keyOf("allowed_ips_moved", subjects.peer(context.agentId, interfaceName, taker.key)));
+    return !((kept(row, "lost") as string[] | undefined) ?? []).includes(prefix);
+  });
 }
 
 /** The same prefix, not /0, on peers of different interfaces: prefix → interfaces. */

@@ -3,10 +3,10 @@
 // built anew from its database goes on where the former stopped. Pure: the clock is a parameter.
 import type { TopologyEdge } from "../../shared/api.ts";
 import type { AlarmChange, AlarmRow, Observation, Silence, TopologyChange, TopologyReader } from "../model.ts";
-import { cloned } from "./agent_rules.ts";
-import { type Facts, factsOf } from "./facts.ts";
+import { carriedBy, cloned } from "./agent_rules.ts";
+import { type Facts, factsOf, type Underlay } from "./facts.ts";
 import { isOpen, isPending, Ledger, memoryOf, type ReportRef } from "./ledger.ts";
-import { instant, label, labels, some, subjects } from "./names.ts";
+import { instant, label, labels, some, subjectParts, subjectRest, subjects } from "./names.ts";
 import { type Parts, partsOf } from "./partition.ts";
 import { type Context, type Finding, type Key, keyOf, type Rule } from "./rule.ts";
 import { RULE_OF, RULES } from "./rules.ts";
@@ -54,7 +54,7 @@ export class Alarms {
   #heard = new Map<string, Heard>();
   #topology: TopologyReader | null = null;
   #startedAt: number;
-  #lookedAt: number;
+  #lookedAt: number | null = null;
   #scannedAt = Number.NEGATIVE_INFINITY;
   #authTimes = new Map<string, { at: number; count: number }[]>();
   #fleetSince = Number.POSITIVE_INFINITY;
@@ -63,7 +63,6 @@ export class Alarms {
   constructor(live: readonly AlarmRow[], silences: readonly Silence[], startedAt: number) {
     this.#ledger = new Ledger(live, silences, RULE_OF);
     this.#startedAt = startedAt;
-    this.#lookedAt = startedAt;
   }
 
   /** After the replay at start: what the last reports said, and when they came. */
@@ -72,8 +71,21 @@ export class Alarms {
     for (const agentId of topology.agents()) {
       this.#know(agentId, topology);
       const report = topology.effective(agentId);
-      if (report !== null) this.#facts.set(agentId, factsOf(report, null));
+      if (report !== null) this.#facts.set(agentId, factsOf(report, this.#factsInRows(agentId)));
     }
+  }
+
+  /** A card that is down or gone carries nothing: what it was stands in its alarm. */
+  #factsInRows(agentId: string): Facts | null {
+    const underlays: Underlay[] = [];
+    for (const row of this.#ledger.ofAgent(agentId)) {
+      if (row.code !== "iface_down" && row.code !== "iface_gone") continue;
+      const carries = carriedBy(memoryOf(row).keep?.["was"]);
+      const [agent, name] = subjectParts(row.subject);
+      if (carries !== null && agent === agentId) underlays.push({ interface: name, carries });
+    }
+    if (underlays.length === 0) return null;
+    return { bootId: "", dropped: 0, relayLoops: 0, hopLimits: 0, wireguard: null, underlays };
   }
 
   /** One accepted report, after inference took it. */
@@ -124,7 +136,7 @@ export class Alarms {
   /** About once a second: silence, and whatever time alone changes. */
   onTime(topology: TopologyReader, now: number): AlarmChange {
     this.#topology = topology;
-    if (Math.abs(now - this.#lookedAt) > CLOCK_LEAP_MS) this.#beginAnew(now);
+    if (this.#lookedAt !== null && Math.abs(now - this.#lookedAt) > CLOCK_LEAP_MS) this.#beginAnew(now);
     this.#lookedAt = now;
     if (Math.abs(now - this.#scannedAt) >= SCAN_MS) {
       this.#scannedAt = now;
@@ -136,6 +148,7 @@ export class Alarms {
       if (key.startsWith("row ")) this.#ledger.tick(key.slice("row ".length), now);
       else agents.push(key.slice("agent ".length));
     }
+    agents.sort();
     // All that is due first remembers its silence; then what they mean together; then what each means alone.
     let silent = false;
     for (const agentId of agents) silent = this.#remember(agentId, now) || silent;
@@ -239,7 +252,7 @@ export class Alarms {
       const subject = subjects.agent(agentId);
       const heard = this.#heard.get(agentId);
       // A report that came after the last use of an old key was MACed with the current one.
-      if (heard?.here === true && heard.at > usedAt + 1000) this.#ledger.absent(rule, subject, null, null, now);
+      if (heard !== undefined && heard.at > usedAt + 1000) this.#ledger.absent(rule, subject, null, null, now);
       else if (changed !== null && usedAt >= changed + PSK_PATIENCE_MS) {
         const name = this.#name(agentId);
         this.#ledger.present(
@@ -261,6 +274,12 @@ export class Alarms {
           now,
         );
       }
+    }
+    // After a restart the map begins anew: whoever was heard since and is not in it uses the current key.
+    for (const row of [...this.#ledger.live()]) {
+      const agentId = subjectRest(row.subject);
+      if (row.code !== "psk_old" || oldPskUsers.has(agentId) || this.#heard.get(agentId)?.here !== true) continue;
+      this.#ledger.absent(rule, row.subject, null, null, now);
     }
     return this.#ledger.take();
   }
@@ -364,7 +383,7 @@ export class Alarms {
       if (record !== null) this.#fleetSince = Math.min(this.#fleetSince, record.first_seen_at);
     }
     this.#ledger.deadlines.set(`agent ${agentId}`, now + OVERDUE_INTERVALS * intervalMs);
-    this.#ledger.absent(RULE_OF.get("agent_down")!, subjects.agent(agentId), null, ref, now);
+    this.#ledger.absent(RULE_OF.get("agent_down")!, subjects.agent(agentId), null, ref, now, { lingers: true });
     for (const row of this.#ledger.ofAgent(agentId)) {
       if (!isOpen(row)) continue;
       if (row.code === "site_down") this.#ledger.absent(RULE_OF.get("site_down")!, row.subject, null, ref, now);
@@ -391,10 +410,14 @@ export class Alarms {
     const next =
       !heard.here && now < grace
         ? grace
-        : [OVERDUE_INTERVALS, SILENT_INTERVALS, DOWN_INTERVALS]
-            .map((intervals) => heard.at + intervals * intervalMs)
-            .find((at) => at > now);
-    this.#ledger.deadlines.set(`agent ${agentId}`, next ?? now + intervalMs);
+        : [
+            heard.at + OVERDUE_INTERVALS * intervalMs,
+            heard.at + SILENT_INTERVALS * intervalMs,
+            this.#downFrom(heard),
+            heard.at + CRITICAL_INTERVALS * intervalMs,
+          ].find((at) => at > now);
+    // While it is down: whether its host shows signs of life is looked at once an interval.
+    this.#ledger.deadlines.set(`agent ${agentId}`, Math.min(next ?? now + intervalMs, now + intervalMs));
     return silentMs >= SILENT_INTERVALS * intervalMs;
   }
 
@@ -503,12 +526,17 @@ export class Alarms {
       sinceAt: heard.at,
       details: { last_heard_at: never ? null : heard.at },
     };
-    // After the manager was cut off, those that are still silent get as long as after a start.
-    const patient =
-      this.#ledger.recent(keyOf("manager_isolated", subjects.manager))?.resolved_at ?? Number.NEGATIVE_INFINITY;
-    const due = silentMs >= DOWN_INTERVALS * intervalMs && now >= patient + this.#graceMs(intervalMs);
+    const due = now >= this.#downFrom(heard) && silentMs > 0;
     const decides = due || (down !== null && isOpen(down));
     this.#ledger.present(rule, subject, finding, null, null, now, { decides });
+  }
+
+  /** From when on a silent agent is down by itself. */
+  #downFrom(heard: Heard): number {
+    // After the manager was cut off, those that are still silent get as long as after a start.
+    const cutOff = this.#ledger.recent(keyOf("manager_isolated", subjects.manager))?.resolved_at ?? null;
+    const patient = cutOff === null ? 0 : cutOff + this.#graceMs(heard.intervalMs);
+    return Math.max(heard.at + DOWN_INTERVALS * heard.intervalMs, patient);
   }
 
   #causesOfSilence(agentId: string, topology: TopologyReader): Key[] {

@@ -597,6 +597,8 @@ const partition: Rule = {
       agents,
       seenBy: labels(topology, agents).slice(0, 50),
       causes: [...causes],
+      // It fell apart when the last of its paths broke.
+      sinceAt: Math.max(...parts.crossing.map((edge) => edge.changed_at)),
       details: {
         network: id,
         parts: parts.parts.map((part) => labels(topology, part).slice(0, 50)),

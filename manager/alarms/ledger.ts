@@ -12,8 +12,8 @@ const FLAPPING_MS = 30 * MINUTE_MS;
 const FLAPPING_TRANSITIONS = 4;
 /** A resolved alarm that comes again within this time is the same one: its transitions stay together. */
 const SAME_ALARM_MS = 30 * MINUTE_MS;
-/** After its cause is gone an effect has this long to go by itself before anyone is told of it: a tunnel shakes hands
- * again within 180 s of its peer's return, and two reports say so. */
+/** After its cause is gone an effect has this long to go by itself before it opens or anyone is told of it: a tunnel shakes
+ * hands again within 180 s of its peer's return, and two reports say so. */
 const EFFECT_GRACE_MS = 4 * MINUTE_MS;
 
 /** What goes on for long is not written more often than this. */
@@ -44,6 +44,8 @@ export type Memory = {
   last_at?: number;
   /** Pending only until then. */
   expires_at?: number;
+  /** When it ended without having opened: kept for a while, since what it caused may take longer to mend. */
+  ended_at?: number;
   keep?: Record<string, unknown>;
 };
 
@@ -174,6 +176,7 @@ export class Ledger {
       const counted = Math.min(rule.hold, (memory.seen?.[who] ?? 0) + (decides ? 1 : 0));
       memory.seen = { ...memory.seen, [who]: counted };
       if (row.state === "resolved") memory.again_at ??= finding.sinceAt ?? sinceAt;
+      delete memory.ended_at;
       if (finding.expiresAt === undefined) delete memory.expires_at;
       else memory.expires_at = finding.expiresAt;
       const held = Math.max(...Object.values(memory.seen)) >= rule.hold;
@@ -200,12 +203,28 @@ export class Ledger {
     } else this.#put(row);
   }
 
-  /** The condition does not hold, by a report of agent `by`, or (null) for good. */
-  absent(rule: Rule, subject: string, by: string | null, report: ReportRef | null, now: number): void {
+  /**
+   * The condition does not hold, by a report of agent `by`, or (null) for good. `lingers`: one that had not opened is
+   * remembered for as long as its effects may take to mend.
+   */
+  absent(
+    rule: Rule,
+    subject: string,
+    by: string | null,
+    report: ReportRef | null,
+    now: number,
+    { lingers = false }: { lingers?: boolean } = {},
+  ): void {
     this.#now = now;
     const before = this.#rows.get(keyOf(rule.code, subject));
     if (before === undefined) return;
-    if (isPending(before)) return this.#withdraw(before);
+    if (isPending(before)) {
+      if (!lingers) return this.#withdraw(before);
+      if (memoryOf(before).ended_at !== undefined) return;
+      const memory: Memory = { ...memoryOf(before), ended_at: now, expires_at: now + EFFECT_GRACE_MS };
+      this.#put({ ...before, memory });
+      return;
+    }
     if (!isOpen(before)) return;
     if ("quietMs" in rule.resolve && by !== null) return;
     const row = { ...before, memory: { ...before.memory } };
@@ -300,7 +319,7 @@ export class Ledger {
       (cause) =>
         (isPending(cause) && memoryOf(cause).expires_at === undefined) || (isOpen(cause) && REPLACES.has(cause.code)),
     );
-    if (waits) {
+    if (waits || this.#mends(row, finding.sinceAt ?? memory.again_at ?? row.since_at, now)) {
       this.#put(row);
       return;
     }
@@ -315,6 +334,7 @@ export class Ledger {
     delete memory.seen;
     delete memory.clear;
     delete memory.again_at;
+    delete memory.ended_at;
     delete memory.quiet_until;
     if ("quietMs" in rule.resolve) memory.last_at = now;
     this.#move(row, from, now, report, null);
@@ -326,6 +346,17 @@ export class Ledger {
       this.#link(linked);
       this.#put(linked);
     }
+  }
+
+  /** Whether what began before one of its causes ended may still mend by itself. */
+  #mends(row: AlarmRow, sinceAt: number, now: number): boolean {
+    return (memoryOf(row).causes ?? []).some((key) => {
+      const cause = this.#rows.get(key);
+      // What an alarm stood in place of has its own patience.
+      if (cause === undefined || cause.id === row.id || isOpen(cause) || REPLACES.has(cause.code)) return false;
+      const endedAt = memoryOf(cause).ended_at ?? cause.resolved_at;
+      return endedAt !== null && sinceAt <= endedAt && now < endedAt + EFFECT_GRACE_MS;
+    });
   }
 
   #resolve(row: AlarmRow, report: ReportRef | null, now: number, note: string | null): void {
@@ -403,11 +434,15 @@ export class Ledger {
     });
   }
 
-  /** Live causes, without those that hang under this row themselves. */
+  /** Live causes, without those that hang under this row, or under another of them: an effect hangs under the root. */
   #causesOf(row: AlarmRow): AlarmRow[] {
-    return (memoryOf(row).causes ?? [])
+    const causes = [...new Set(memoryOf(row).causes ?? [])]
       .map((key) => this.get(key))
-      .filter((cause) => cause !== null && cause.id !== row.id && !this.#hangsUnder(cause, row.id)) as AlarmRow[];
+      .filter((cause) => cause !== null)
+      .filter((cause) => cause.id !== row.id && !this.#hangsUnder(cause, row.id));
+    return causes.filter(
+      (cause) => !causes.some((other) => other.id !== cause.id && this.#hangsUnder(cause, other.id)),
+    );
   }
 
   #hangsUnder(row: AlarmRow, id: string, depth = 0): boolean {
@@ -430,6 +465,7 @@ export class Ledger {
       delete memory.seen;
       delete memory.again_at;
       delete memory.expires_at;
+      delete memory.ended_at;
       this.#put({ ...row, memory });
       return;
     }
