@@ -7,7 +7,19 @@ import type { Severity } from "../../shared/api.ts";
 export const INTERVAL_S = 2;
 
 /** What the subject of an alarm names: the text before its first colon. */
-export type SubjectKind = "agent" | "edge" | "node" | "network" | "interface" | "source" | "manager" | "site";
+export type SubjectKind =
+  | "agent"
+  | "edge"
+  | "node"
+  | "network"
+  | "interface"
+  | "peer"
+  | "key"
+  | "address"
+  | "collector"
+  | "source"
+  | "manager"
+  | "site";
 
 export type Fault = {
   name: string;
@@ -232,7 +244,7 @@ export const FAULTS: readonly Fault[] = [
     station: "config",
     inject: "wg set wg0 peer <a> remove on b",
     repair: "the peer is added again",
-    root: { code: "peer_removed", severity: "warning", subject: "agent" },
+    root: { code: "peer_removed", severity: "warning", subject: "peer" },
     beneath: ["peer_one_sided", "peer_stale"],
     tellableSeconds: SHOWN_S,
     hold: { seconds: 0 },
@@ -243,7 +255,7 @@ export const FAULTS: readonly Fault[] = [
     name: "one-sided-peer",
     station: "config",
     inject: "a gets a second interface that lists c's key; c does not list it",
-    repair: "the second interface is removed",
+    repair: "c lists it too (removing a known interface or peer would be an alarm of its own)",
     root: { code: "peer_one_sided", severity: "warning", subject: "edge" },
     beneath: [],
     tellableSeconds: SHOWN_S,
@@ -256,7 +268,7 @@ export const FAULTS: readonly Fault[] = [
     station: "config",
     inject: "on a, c's AllowedIPs get b's /32 as well: WireGuard takes it from b without a word",
     repair: "both AllowedIPs are set as they were",
-    root: { code: "allowed_ips_moved", severity: "warning", subject: "agent" },
+    root: { code: "allowed_ips_moved", severity: "warning", subject: "peer" },
     beneath: [],
     tellableSeconds: SHOWN_S,
     hold: { seconds: 0 },
@@ -267,7 +279,7 @@ export const FAULTS: readonly Fault[] = [
     name: "allowed-ips-overlap",
     station: "config",
     inject: "b gets a second interface whose peer (a key of nobody) has c's /32 as AllowedIPs",
-    repair: "the second interface is removed",
+    repair: "that peer gets another prefix",
     root: { code: "allowed_ips_overlap", severity: "warning", subject: "agent" },
     beneath: [],
     tellableSeconds: SHOWN_S,
@@ -280,7 +292,7 @@ export const FAULTS: readonly Fault[] = [
     station: "config",
     inject: "c lists 10.20.0.0/24 behind a, and loses its route into wg0",
     repair: "the route is added again",
-    root: { code: "allowed_ips_unrouted", severity: "warning", subject: "agent" },
+    root: { code: "allowed_ips_unrouted", severity: "warning", subject: "interface" },
     beneath: [],
     tellableSeconds: SHOWN_S,
     hold: { seconds: 0 },
@@ -317,7 +329,7 @@ export const FAULTS: readonly Fault[] = [
     station: "config",
     inject: "wg on c is replaced by a program that exits 1",
     repair: "the true wg is put back",
-    root: { code: "collector_error", severity: "warning", subject: "agent" },
+    root: { code: "collector_error", severity: "warning", subject: "collector" },
     beneath: [],
     tellableSeconds: SHOWN_S,
     hold: { intervals: 3 },
@@ -340,9 +352,9 @@ export const FAULTS: readonly Fault[] = [
     name: "key-reused",
     station: "keys",
     inject: "d brings up wg0 with a's private key (an image was copied)",
-    repair: "d's interface is removed",
-    root: { code: "key_reuse", severity: "critical", subject: "interface" },
-    beneath: ["peer_stale", "peer_one_sided", "iface_gone"],
+    repair: "d's interface gets a key of its own",
+    root: { code: "key_reuse", severity: "critical", subject: "key" },
+    beneath: [],
     tellableSeconds: SHOWN_S,
     hold: { seconds: 0 },
     resolves: "unique",
@@ -353,7 +365,7 @@ export const FAULTS: readonly Fault[] = [
     station: "keys",
     inject: "c's wg0 gets a's overlay address as a second one",
     repair: "the address is deleted",
-    root: { code: "address_duplicate", severity: "critical", subject: "network" },
+    root: { code: "address_duplicate", severity: "critical", subject: "address" },
     beneath: [],
     tellableSeconds: SHOWN_S,
     hold: { seconds: 0 },
@@ -450,7 +462,7 @@ export const FAULTS: readonly Fault[] = [
     inject: "n1's default route moves to a gateway that leads nowhere; n2, in n1's LAN by WireGuard, relays",
     repair: "the default route is put back",
     root: { code: "relay_in_use", severity: "info", subject: "agent" },
-    beneath: ["peer_stale"],
+    beneath: [],
     tellableSeconds: 20,
     hold: { intervals: 3 },
     resolves: "3 reports directly",
