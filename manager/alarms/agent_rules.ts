@@ -991,17 +991,6 @@ const SIGNAL_RULES: readonly Rule[] = [
     },
   ),
   signal(
-    "psk_fetch_failed",
-    { by: "signal" },
-    {
-      means: "The fleet key's source (TXT record, file) is unusable; the keys known so far serve on.",
-      todo: "`dig TXT <name>` on the manager's host: exactly one usable string, tagged `kattila-psk=` if there are others.",
-      severity: "warning",
-      opens: "2 hours; at once if several strings compete",
-      resolves: "success",
-    },
-  ),
-  signal(
     "psk_old",
     { by: "signal" },
     {
@@ -1015,8 +1004,42 @@ const SIGNAL_RULES: readonly Rule[] = [
   ),
 ];
 
+/** An unusable source of the fleet key is waited for this long. */
+export const PSK_PATIENCE_MS = 2 * 60 * MINUTE_MS;
+/** A pending one is forgotten if nobody speaks of it any more. */
+export const PSK_MEMORY_MS = 24 * 60 * MINUTE_MS;
+
+/** The manager's own source is fed by alarms.ts; an agent's stands in its reports. */
+const pskFetchFailed = rule(
+  "psk_fetch_failed",
+  {},
+  (context) => (context.observation.report.delivery?.psk_error ? self(context) : []),
+  (_subject, context, row) => {
+    const error = context.observation.report.delivery?.psk_error ?? null;
+    if (error === null) return null;
+    const since = row?.since_at ?? context.now;
+    const name = label(context.topology, context.agentId);
+    return own(context, {
+      severity: "warning",
+      message: `${name} cannot get the fleet key from its source`,
+      lookAt: "its resolver, or its key file; it goes on with the keys it knows",
+      command: `on ${name}: curl -s http://127.0.0.1:5087/status/healthcheck`,
+      ...(context.now - since >= PSK_PATIENCE_MS ? {} : { expiresAt: since + PSK_MEMORY_MS }),
+    });
+  },
+  {
+    means:
+      "The fleet key's source (TXT record, file) is unusable, for the manager or for an agent; the keys known so far serve on.",
+    todo: "`dig TXT <name>` on that host: exactly one usable string, tagged `kattila-psk=` if there are others.",
+    severity: "warning",
+    opens: "2 hours; at once if several strings compete at the manager",
+    resolves: "success",
+  },
+);
+
 export const AGENT_RULES: readonly Rule[] = [
   ...SIGNAL_RULES,
+  pskFetchFailed,
   idClone,
   replay,
   clockSkew,

@@ -3,7 +3,7 @@
 // built anew from its database goes on where the former stopped. Pure: the clock is a parameter.
 import type { TopologyEdge } from "../../shared/api.ts";
 import type { AlarmChange, AlarmRow, Observation, Silence, TopologyChange, TopologyReader } from "../model.ts";
-import { carriedBy, cloned } from "./agent_rules.ts";
+import { carriedBy, cloned, PSK_MEMORY_MS, PSK_PATIENCE_MS } from "./agent_rules.ts";
 import { type Facts, factsOf, type Underlay } from "./facts.ts";
 import { isOpen, isPending, Ledger, memoryOf, type ReportRef } from "./ledger.ts";
 import { instant, label, labels, some, subjectParts, subjectRest, subjects } from "./names.ts";
@@ -13,7 +13,6 @@ import { RULE_OF, RULES } from "./rules.ts";
 import { type Contact, isolated, OVERDUE_INTERVALS, SILENT_INTERVALS, siteKeys, sitesDown } from "./silence.ts";
 
 const MINUTE_MS = 60_000;
-const HOUR_MS = 60 * MINUTE_MS;
 /** An agent that registered and never reported: its interval is not known yet (REPORT_INTERVAL's default). */
 const DEFAULT_INTERVAL_MS = 30_000;
 const DOWN_INTERVALS = 10;
@@ -29,8 +28,6 @@ const AUTH_FAILURES = 5;
 const AUTH_WINDOW_MS = 5 * MINUTE_MS;
 const AUTH_SOURCES = 64;
 const OTHER_SOURCES = "other";
-/** psk_old and psk_fetch_failed. */
-const PSK_PATIENCE_MS = 2 * HOUR_MS;
 /** Peers' handshakes with a silent host that are this much later than its last word prove that it lives: clocks jitter. */
 const ALIVE_SLACK_MS = 5000;
 
@@ -307,7 +304,7 @@ export class Alarms {
         causes: [],
         sinceAt: since,
         details: { error: error.reason },
-        ...(atOnce || now - since >= PSK_PATIENCE_MS ? {} : { expiresAt: since + 24 * HOUR_MS }),
+        ...(atOnce || now - since >= PSK_PATIENCE_MS ? {} : { expiresAt: since + PSK_MEMORY_MS }),
       },
       null,
       null,
@@ -377,13 +374,16 @@ export class Alarms {
 
   #hear(agentId: string, observation: Observation, ref: ReportRef, now: number): void {
     const intervalMs = observation.report.interval_s * 1000;
+    const before = this.#heard.get(agentId);
+    // A report or two that were missed cause nothing; after a longer silence its tunnels may take a while to mend.
+    const lingers = before !== undefined && now - before.at >= SILENT_INTERVALS * intervalMs;
     this.#heard.set(agentId, { at: now, intervalMs, here: true });
     if (this.#fleetSince === Number.POSITIVE_INFINITY || !this.#facts.has(agentId)) {
       const record = this.#topology?.agent(agentId) ?? null;
       if (record !== null) this.#fleetSince = Math.min(this.#fleetSince, record.first_seen_at);
     }
     this.#ledger.deadlines.set(`agent ${agentId}`, now + OVERDUE_INTERVALS * intervalMs);
-    this.#ledger.absent(RULE_OF.get("agent_down")!, subjects.agent(agentId), null, ref, now, { lingers: true });
+    this.#ledger.absent(RULE_OF.get("agent_down")!, subjects.agent(agentId), null, ref, now, { lingers });
     for (const row of this.#ledger.ofAgent(agentId)) {
       if (!isOpen(row)) continue;
       if (row.code === "site_down") this.#ledger.absent(RULE_OF.get("site_down")!, row.subject, null, ref, now);

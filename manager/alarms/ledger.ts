@@ -219,8 +219,8 @@ export class Ledger {
     const before = this.#rows.get(keyOf(rule.code, subject));
     if (before === undefined) return;
     if (isPending(before)) {
-      if (!lingers) return this.#withdraw(before);
       if (memoryOf(before).ended_at !== undefined) return;
+      if (!lingers) return this.#withdraw(before);
       const memory: Memory = { ...memoryOf(before), ended_at: now, expires_at: now + EFFECT_GRACE_MS };
       this.#put({ ...before, memory });
       return;

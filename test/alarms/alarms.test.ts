@@ -863,6 +863,51 @@ tables("agents", [
     ],
   },
   {
+    name: "psk_fetch_failed of an agent, by its own word, after 2 hours",
+    steps: [
+      {
+        act: (world) => void (world.reports.get("b")!.delivery!.psk_error = "TXT kattila.example.com: no record"),
+        pass: 7100,
+        open: [],
+      },
+      { pass: 150, open: ["psk_fetch_failed agent:b"] },
+      { act: (world) => void (world.reports.get("b")!.delivery!.psk_error = null), pass: 31, open: [] },
+    ],
+  },
+  {
+    name: "a reboot shorter than 10 intervals is no alarm, though its tunnels need a while to mend",
+    steps: [
+      { act: (world) => void world.speaking.delete("c"), pass: 120 },
+      {
+        act: (world) => {
+          world.set("a-c", "stale");
+          world.set("b-c", "stale");
+        },
+        pass: 100,
+        open: [],
+      },
+      { act: (world) => void world.speaking.add("c"), pass: 180, open: [] },
+      {
+        act: (world) => {
+          world.set("a-c", "up");
+          world.set("b-c", "up");
+        },
+        pass: 300,
+        open: [],
+        told: [],
+      },
+    ],
+  },
+  {
+    name: "a reboot after which a tunnel does not mend",
+    steps: [
+      { act: (world) => void world.speaking.delete("c"), pass: 120 },
+      { act: (world) => world.set("a-c", "stale"), pass: 100, open: [] },
+      { act: (world) => void world.speaking.add("c"), pass: 200, open: [] },
+      { pass: 120, open: ["peer_stale edge:a-c"], told: ["peer_stale open warning"] },
+    ],
+  },
+  {
     name: "psk_old: a previous key two hours after the change, until the current one is used",
     steps: [
       {
