@@ -301,18 +301,11 @@ function failing(report: Report): Map<string, string | null> {
 const config = rule(
   "config",
   {},
-  function* (context) {
-    for (const wg of reportOf(context)?.wireguard ?? []) {
-      if (misconfigured(reportOf(context)!, wg) !== null) yield subjects.interface(context.agentId, wg.interface);
-    }
-  },
+  (context) => interfaceSubjects(context, (report, wg) => misconfigured(report, wg) !== null),
   (subject, context) => {
-    const [, name] = subjectParts(subject);
-    const report = reportOf(context);
-    const wg = report?.wireguard?.find((item) => item.interface === name);
-    const what = report === null || wg === undefined ? null : misconfigured(report, wg);
+    const { host, name, report, wg } = interfaceOf(subject, context);
+    const what = wg === null ? null : misconfigured(report, wg);
     if (what === null) return null;
-    const host = label(context.topology, context.agentId);
     return own(context, {
       severity: "warning",
       message: `${host} ${name}: ${what}`,
@@ -345,8 +338,28 @@ function misconfigured(report: Report, wg: Wireguard): string | null {
 
 // --- interfaces
 
-function reportOf(context: Context): Report | null {
-  return context.topology.effective(context.agentId);
+/** The agent's newest report, with what failed in it filled in. */
+function reportOf(context: Context): Report {
+  return context.topology.effective(context.agentId) ?? context.observation.report;
+}
+
+/** What an interface subject of the reporting agent is about; wg null: it has no such WireGuard interface now. */
+function interfaceOf(
+  subject: string,
+  context: Context,
+): { host: string; name: string; report: Report; wg: Wireguard | null } {
+  const [, name] = subjectParts(subject);
+  const report = reportOf(context);
+  const wg = report.wireguard?.find((item) => item.interface === name) ?? null;
+  return { host: label(context.topology, context.agentId), name, report, wg };
+}
+
+/** Interfaces of the reporting agent of which `applies` holds, as subjects. */
+function* interfaceSubjects(context: Context, applies: (report: Report, wg: Wireguard) => boolean): Iterable<string> {
+  const report = reportOf(context);
+  for (const wg of report.wireguard ?? []) {
+    if (applies(report, wg)) yield subjects.interface(context.agentId, wg.interface);
+  }
 }
 
 function wireguardOf(facts: Facts | null, name: string): WireguardFacts | null {
@@ -364,7 +377,7 @@ const ifaceGone = rule(
         if (wireguardOf(facts, wg.interface) === null) yield subjects.interface(context.agentId, wg.interface);
       }
     }
-    const present = new Set(reportOf(context)?.interfaces?.map((item) => item.name));
+    const present = new Set(reportOf(context).interfaces?.map((item) => item.name));
     if (present.size === 0) return;
     for (const underlay of previous.underlays) {
       if (!present.has(underlay.interface)) yield subjects.interface(context.agentId, underlay.interface);
@@ -474,19 +487,11 @@ function isDown(item: NonNullable<Report["interfaces"]>[number]): boolean {
 const mtuTooLarge = rule(
   "mtu_too_large",
   {},
-  function* (context) {
-    const report = reportOf(context);
-    for (const wg of report?.wireguard ?? []) {
-      if (tooLarge(report!, wg) !== null) yield subjects.interface(context.agentId, wg.interface);
-    }
-  },
+  (context) => interfaceSubjects(context, (report, wg) => tooLarge(report, wg) !== null),
   (subject, context) => {
-    const [, name] = subjectParts(subject);
-    const report = reportOf(context);
-    const wg = report?.wireguard?.find((item) => item.interface === name);
-    const found = report === null || wg === undefined ? null : tooLarge(report, wg);
+    const { host, name, report, wg } = interfaceOf(subject, context);
+    const found = wg === null ? null : tooLarge(report, wg);
     if (found === null) return null;
-    const host = label(context.topology, context.agentId);
     return own(context, {
       severity: "warning",
       message: `${host} ${name}: MTU ${found.mtu} and ${found.overhead} bytes of WireGuard do not fit into the ${found.outer} of ${found.under}`,
@@ -643,7 +648,7 @@ const addressDuplicate = rule(
     const { topology, agentId, facts } = context;
     const report = reportOf(context);
     for (const wg of facts.wireguard ?? []) {
-      const item = report?.interfaces?.find((candidate) => candidate.name === wg.interface);
+      const item = report.interfaces?.find((candidate) => candidate.name === wg.interface);
       for (const text of item?.addresses ?? []) {
         const address = text.split("/")[0]!;
         if (address.startsWith("fe80:") || topology.ownersOfAddress(address).length < 2) continue;
@@ -901,21 +906,13 @@ function linkLocal(text: string): boolean {
 const allowedIpsUnrouted = rule(
   "allowed_ips_unrouted",
   {},
-  function* (context) {
-    const report = reportOf(context);
-    for (const wg of report?.wireguard ?? []) {
-      if ((unrouted(report!, wg)?.length ?? 0) > 0) yield subjects.interface(context.agentId, wg.interface);
-    }
-  },
+  (context) => interfaceSubjects(context, (report, wg) => (unrouted(report, wg)?.length ?? 0) > 0),
   (subject, context) => {
-    const [, name] = subjectParts(subject);
-    const report = reportOf(context);
-    const wg = report?.wireguard?.find((item) => item.interface === name);
-    if (report === null || wg === undefined) return null;
+    const { host, name, report, wg } = interfaceOf(subject, context);
+    if (wg === null) return null;
     const found = unrouted(report, wg);
     if (found === null) return "stays";
     if (found.length === 0) return null;
-    const host = label(context.topology, context.agentId);
     return own(context, {
       severity: "warning",
       message: `${host} ${name}: no route leads ${some(found)} into the interface`,

@@ -176,7 +176,13 @@ export class Ledger {
       const counted = Math.min(rule.hold, (memory.seen?.[who] ?? 0) + (decides ? 1 : 0));
       memory.seen = { ...memory.seen, [who]: counted };
       if (row.state === "resolved") memory.again_at ??= finding.sinceAt ?? sinceAt;
-      delete memory.ended_at;
+      if (memory.ended_at !== undefined) {
+        // It had ended, and begins anew.
+        if (row.state === "resolved") memory.again_at = finding.sinceAt ?? sinceAt;
+        else row.since_at = finding.sinceAt ?? sinceAt;
+        memory.seen = { [who]: decides ? 1 : 0 };
+        delete memory.ended_at;
+      }
       if (finding.expiresAt === undefined) delete memory.expires_at;
       else memory.expires_at = finding.expiresAt;
       const held = Math.max(...Object.values(memory.seen)) >= rule.hold;

@@ -15,8 +15,9 @@ export type Scene = { ground: Ground; faults: Record<string, Actions> };
 const WIREGUARD_PORT = 51820;
 const reports = (count: number) => Bun.sleep(count * INTERVAL_S * 1000);
 
-async function mesh(): Promise<Scene> {
-  const ground = await Ground.create("mesh");
+/** a, b, c in a full mesh with keepalive and steady pings, and the manager on m. */
+async function triangle(name: string): Promise<Ground> {
+  const ground = await Ground.create(name);
   await ground.addHosts("m", "a", "b", "c");
   ground.planMesh(["a", "b", "c"]);
   await ground.makeWireguard();
@@ -28,6 +29,11 @@ async function mesh(): Promise<Scene> {
     ["c", "10.9.0.1"],
   ]);
   await ground.heard("a", "b", "c");
+  return ground;
+}
+
+async function mesh(): Promise<Scene> {
+  const ground = await triangle("mesh");
   const { lab } = ground;
   const manager = ground.host("m");
   let rule: { lift(): Promise<void> };
@@ -84,18 +90,7 @@ function dropped(ground: Ground, from: string, to: string): () => string {
 }
 
 async function blocked(): Promise<Scene> {
-  const ground = await Ground.create("blocked");
-  await ground.addHosts("m", "a", "b", "c");
-  ground.planMesh(["a", "b", "c"]);
-  await ground.makeWireguard();
-  await ground.startManager("m");
-  await ground.startAgents(["a", "b", "c"]);
-  await ground.keepPinging([
-    ["a", "10.9.0.2"],
-    ["b", "10.9.0.3"],
-    ["c", "10.9.0.1"],
-  ]);
-  await ground.heard("a", "b", "c");
+  const ground = await triangle("blocked");
   const drop = (from: string, to: string) => dropped(ground, from, to);
   return {
     ground,
