@@ -415,7 +415,8 @@ export const FAULTS: readonly Fault[] = [
     repair: "keepalive 25 s at b",
     root: { code: "keepalive_missing", severity: "info", subject: "edge" },
     beneath: ["peer_never", "peer_stale"],
-    tellableSeconds: SHOWN_S + 10,
+    // until the last handshake is older than a session's life, the tunnel counts as up
+    tellableSeconds: 180 + SHOWN_S,
     hold: { seconds: 0 },
     resolves: "set",
     resolveSeconds: 25 + CLEARED_S,
