@@ -157,7 +157,15 @@ export class Lab implements AsyncDisposable {
     };
   }
 
-  private async applyRules(): Promise<void> {
+  private applying: Promise<unknown> = Promise.resolve();
+
+  /** One after the other: two at once could end with the older set of rules in force. */
+  private applyRules(): Promise<unknown> {
+    this.applying = this.applying.then(() => this.loadRules());
+    return this.applying;
+  }
+
+  private async loadRules(): Promise<void> {
     const text = `table bridge lab { chain forward { type filter hook forward priority 0; }; }
       flush chain bridge lab forward
       ${this.rules.map((rule) => `add rule bridge lab forward ${rule}`).join("\n")}\n`;

@@ -55,8 +55,9 @@ export function parseRecording(text: string): Recording {
 export function loadRecordings(dir = import.meta.dir): Recording[] {
   return readdirSync(dir)
     .filter((file) => file.endsWith(".jsonl"))
+    .map((file) => file.slice(0, -".jsonl".length))
     .sort()
-    .map((file) => parseRecording(readFileSync(join(dir, file), "utf8")));
+    .map((name) => parseRecording(readFileSync(join(dir, `${name}.jsonl`), "utf8")));
 }
 
 /** An agent id for an end, the same every time: `…-a` of the first end, and so on. */

@@ -1,0 +1,107 @@
+// Owns what an administrator can change: forget, renew or block an agent, clear the fleet, acknowledge, silence.
+import * as z from "zod/mini";
+import { firstIssue, parseObject } from "../shared/json.ts";
+import { agentIdSchema } from "../shared/report.ts";
+import type { Fleet } from "./fleet.ts";
+import { HttpError } from "./http.ts";
+import type { Silence } from "./model.ts";
+import type { Store } from "./store/store.ts";
+
+const resetSchema = z.union([
+  z.strictObject({ fleet: z.literal(true), confirm: z.literal("reset fleet", 'must be "reset fleet"') }),
+  z.strictObject({
+    agent_id: agentIdSchema,
+    regenerate: z.optional(z.boolean()),
+    block: z.optional(z.boolean()),
+  }),
+]);
+
+const silenceSchema = z.object({
+  /** Agents by id; empty or absent: all. */
+  agents: z._default(z.array(agentIdSchema).check(z.maxLength(1000)), []),
+  /** Alarm codes; empty or absent: all. */
+  codes: z._default(
+    z.array(z.string().check(z.regex(/^[a-z_]{1,40}$/, "must be an alarm code"))).check(z.maxLength(100)),
+    [],
+  ),
+  until_at: z.int(),
+  reason: z.string().check(z.minLength(1, "must say why"), z.maxLength(500)),
+});
+
+function parseBody<T extends z.core.$ZodType>(schema: T, body: Uint8Array): z.output<T> {
+  let text: string;
+  try {
+    text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(body);
+  } catch {
+    throw new HttpError(400, "malformed", "the body is not valid UTF-8");
+  }
+  const parsed = parseObject(text);
+  if (!parsed.ok) throw new HttpError(400, "malformed", parsed.message);
+  const result = z.safeParse(schema, parsed.value);
+  if (result.success) return result.data;
+  const { field, message } = firstIssue(result.error);
+  throw new HttpError(422, "schema", field === "" ? message : `${field}: ${message}`);
+}
+
+export type AdminOptions = {
+  fleet: Fleet;
+  store: Store;
+  /** Where `reset fleet` puts its backup: beside the database. */
+  backupPath(at: number): string;
+  now(): number;
+};
+
+/** `POST /status/admin/reset`. @throws HttpError, StoreError */
+export async function adminReset(
+  body: Uint8Array,
+  { fleet, store, backupPath, now }: AdminOptions,
+): Promise<Record<string, unknown>> {
+  const raw = parseBody(z.record(z.string(), z.unknown()), body);
+  const request = parseBody(resetSchema, body);
+  if ("fleet" in request) {
+    const backup = backupPath(now());
+    await store.backup(backup);
+    await fleet.mutate(async (turn) => fleet.wipe(turn));
+    return { reset: "fleet", backup };
+  }
+  const { agent_id: agentId } = request;
+  if (request.regenerate === true && request.block === true) {
+    throw new HttpError(422, "schema", "regenerate: cannot be asked of a blocked agent; choose one");
+  }
+  return fleet.mutate((turn) => {
+    const agent = fleet.agents.get(agentId);
+    if (agent === undefined) throw new HttpError(404, "unknown_agent", "no agent has this id: see GET /status/agents");
+    if (request.regenerate === true) {
+      fleet.putAgent({ ...agent, regenerate: true }, turn);
+      return { agent_id: agentId, regenerate: true };
+    }
+    if (raw.block !== undefined && request.block !== undefined) {
+      fleet.putAgent({ ...agent, blocked: request.block }, turn);
+      return { agent_id: agentId, blocked: request.block };
+    }
+    fleet.forgetAgent(agentId, turn);
+    return { agent_id: agentId, forgotten: true };
+  });
+}
+
+/** `POST /status/alarms/:id/ack`. @throws HttpError 404, 409 */
+export function acknowledge(id: string, fleet: Fleet): Promise<Record<string, unknown>> {
+  return fleet.mutate((turn) => {
+    const change = fleet.alarms.acknowledge(id, turn.now);
+    if (change === null) throw new HttpError(404, "unknown_alarm", "no open alarm has this id: see GET /status/alarms");
+    fleet.takeAlarms(change, turn);
+    return { id, state: "acknowledged", acknowledged_at: turn.now };
+  });
+}
+
+/** `POST /status/admin/silence`: a maintenance window. @throws HttpError 400, 422 */
+export async function silence(body: Uint8Array, fleet: Fleet): Promise<Silence> {
+  const request = parseBody(silenceSchema, body);
+  return fleet.mutate((turn) => {
+    if (request.until_at <= turn.now) throw new HttpError(422, "schema", "until_at: must lie in the future");
+    const added: Silence = { id: crypto.randomUUID(), created_at: turn.now, ...request };
+    fleet.takeAlarms(fleet.alarms.silence(added, turn.now), turn);
+    turn.batch.silences = [...(turn.batch.silences ?? []), added];
+    return added;
+  });
+}

@@ -1,0 +1,350 @@
+// Owns the manager's memory (agents, replay windows, topology, alarms) and the one queue through which it changes: each
+// turn of the queue is decided in memory, committed in one transaction, and only then answered. When a commit fails,
+// memory is ahead of the database and is built anew from it.
+import type { Event } from "../shared/api.ts";
+import { type Log, reason } from "../shared/log.ts";
+import { type Report, reportSchema } from "../shared/report.ts";
+import { Alarms } from "./alarms/alarms.ts";
+import type {
+  AgentRecord,
+  AlarmChange,
+  AlarmRow,
+  Batch,
+  InterfaceRow,
+  Observation,
+  ReportRow,
+  StoredReport,
+  TopologyChange,
+} from "./model.ts";
+import { HttpError } from "./http.ts";
+import { ReplayWindow } from "./replay_window.ts";
+import { type Store, StoreError } from "./store/store.ts";
+import { Topology } from "./topology/topology.ts";
+
+/** The span of the audit log from which inference is built anew at start: its longest memory of a tunnel (three lossy
+ * handshakes, 210 s of deciding) with room. */
+const REPLAY_MS = 15 * 60_000;
+/** Resolved alarms younger than this are loaded: flapping counts transitions of 30 minutes and clears after 30 more. */
+const ALARM_MEMORY_MS = 60 * 60_000;
+/** Jobs in one transaction: enough to share an fsync, few enough that the first does not wait long. */
+const MAX_JOBS_PER_COMMIT = 128;
+/** After a turn failed for a reason that is not the disk's, so many turns take one job each: a bad one falls alone. */
+const SINGLE_TURNS = 200;
+
+/** The latest word of an agent, by the time it arrived. */
+export type Contact = { received_at: number; via: "direct" | "relay"; relay_path: string[] };
+
+/** What a job may do: read the fleet, change memory, and add to what is committed. */
+export type Turn = { batch: Batch; now: number };
+
+type Job = { run(turn: Turn): unknown; resolve(value: unknown): void; reject(error: unknown): void };
+type Outcome = { ok: true; value: unknown } | { ok: false; error: HttpError };
+
+/** What listeners hear of after it is durable. */
+export type Published = { change: TopologyChange; alarms: AlarmRow[]; events: Event[] };
+
+function add<T>(list: T[] | undefined, items: readonly T[]): T[] | undefined {
+  if (items.length === 0) return list;
+  if (list === undefined) return [...items];
+  list.push(...items);
+  return list;
+}
+
+function viaOf(relayPath: readonly string[]): "direct" | "relay" {
+  return relayPath.length === 0 ? "direct" : "relay";
+}
+
+export function observationOf(row: ReportRow, report: Report, highestTick: number | null): Observation {
+  const age = row.received_at - row.observed_at;
+  return {
+    report,
+    received_at: row.received_at,
+    observed_at: row.observed_at,
+    relay_path: row.relay_path,
+    via: viaOf(row.relay_path),
+    late: age > 2 * report.interval_s * 1000,
+    superseded: highestTick !== null && report.tick < highestTick,
+    skew_ms: report.collected_at + age - row.received_at,
+  };
+}
+
+/** Rows of agent_interfaces as a report gives them. */
+export function interfaceRows(agentId: string, report: Report): InterfaceRow[] {
+  const wireguard = new Map((report.wireguard ?? []).map((wg) => [wg.interface, wg]));
+  return (report.interfaces ?? []).map((item) => ({
+    agent_id: agentId,
+    name: item.name,
+    kind: item.kind,
+    public_key: wireguard.get(item.name)?.public_key ?? null,
+    listen_port: wireguard.get(item.name)?.listen_port ?? null,
+    addresses: item.addresses,
+    mac: item.mac,
+    mtu: item.mtu,
+    up: item.up,
+  }));
+}
+
+export class Fleet {
+  agents = new Map<string, AgentRecord>();
+  /** Ids that took a new identity: 410 for good. */
+  retired = new Set<string>();
+  contacts = new Map<string, Contact>();
+  topology!: Topology;
+  alarms!: Alarms;
+  /** Accepted reports since the start. */
+  accepted = 0;
+  lastReportAt: number | null = null;
+
+  #windows = new Map<string, ReplayWindow>();
+  #keys = new Map<string, string>();
+  #interfaces = new Map<string, string>();
+  #queue: Job[] = [];
+  #turning = false;
+  #stale = true;
+  #singleTurns = 0;
+  #idle: (() => void)[] = [];
+
+  constructor(
+    private readonly store: Store,
+    private readonly startedAt: number,
+    private readonly log: Log,
+    private readonly publish: (published: Published) => void,
+    private readonly clock: () => number = Date.now,
+  ) {}
+
+  /** Agent id by pinned public key. */
+  agentOfKey(publicKey: string): string | null {
+    return this.#keys.get(publicKey) ?? null;
+  }
+
+  /** Builds memory from the database: agents, open versions, live alarms, and a replay of the newest reports. */
+  async load(now: number): Promise<void> {
+    const { store } = this;
+    const agents = await store.loadAgents();
+    this.agents = new Map(agents.map((agent) => [agent.agent_id, agent]));
+    this.#keys = new Map(agents.map((agent) => [agent.public_key, agent.agent_id]));
+    this.retired = new Set(await store.retiredAgents());
+    this.contacts.clear();
+    this.#windows.clear();
+    this.#interfaces.clear();
+    this.topology = new Topology(agents, await store.topologyAt(null), this.startedAt);
+    this.alarms = new Alarms(await store.liveAlarms(ALARM_MEMORY_MS, now), await store.silences(now), this.startedAt);
+    const replayed = new Set<string>();
+    const highest = new Map<string, number>();
+    const replay = (stored: StoredReport) => {
+      const parsed = reportSchema.safeParse(JSON.parse(stored.data));
+      if (!parsed.success || !this.agents.has(stored.agent_id)) return;
+      const before = highest.get(stored.agent_id) ?? null;
+      const observation = observationOf(stored, parsed.data, before);
+      highest.set(stored.agent_id, Math.max(before ?? 0, stored.tick));
+      this.topology.observe(observation, stored.received_at, { replay: true });
+      this.contacts.set(stored.agent_id, {
+        received_at: stored.received_at,
+        via: viaOf(stored.relay_path),
+        relay_path: stored.relay_path,
+      });
+      replayed.add(stored.agent_id);
+    };
+    // Who was silent for long still has a last word: older than the replay, so before it.
+    const recent: StoredReport[] = [];
+    for await (const stored of store.reportsSince(now - REPLAY_MS)) recent.push(stored);
+    const heard = new Set(recent.map((stored) => stored.agent_id));
+    for (const agent of agents) {
+      if (heard.has(agent.agent_id)) continue;
+      const stored = await store.latestReport(agent.agent_id);
+      if (stored !== null) replay(stored);
+    }
+    for (const stored of recent) replay(stored);
+    this.alarms.begin(this.topology);
+    for (const id of replayed) {
+      const report = this.topology.effective(id);
+      if (report !== null) this.#interfaces.set(id, JSON.stringify(interfaceRows(id, report)));
+    }
+    this.#stale = false;
+  }
+
+  /** The agent's replay window, from the audit log the first time. */
+  async window(agentId: string): Promise<ReplayWindow> {
+    let window = this.#windows.get(agentId);
+    if (window === undefined) {
+      window = new ReplayWindow(await this.store.replayWindow(agentId));
+      this.#windows.set(agentId, window);
+    }
+    return window;
+  }
+
+  /**
+   * Runs `run` in the queue; resolves with its result once what it added to the batch is durable.
+   * @throws StoreError when it could not be stored: memory then is as if it had not run.
+   */
+  mutate<T>(run: (turn: Turn) => T | Promise<T>): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      this.#queue.push({ run, resolve: resolve as (value: unknown) => void, reject });
+      // Not at once: what arrives in this turn of the event loop shares the transaction.
+      if (!this.#turning) {
+        this.#turning = true;
+        setImmediate(() => void this.#turn());
+      }
+    });
+  }
+
+  /** Resolves when the queue is empty. */
+  drained(): Promise<void> {
+    if (!this.#turning) return Promise.resolve();
+    return new Promise((resolve) => this.#idle.push(resolve));
+  }
+
+  async #turn(): Promise<void> {
+    while (this.#queue.length > 0) {
+      const jobs = this.#queue.splice(0, this.#singleTurns > 0 ? 1 : MAX_JOBS_PER_COMMIT);
+      if (this.#singleTurns > 0) this.#singleTurns--;
+      await this.#run(jobs);
+      // Let the sockets be served between two turns.
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    this.#turning = false;
+    for (const resolve of this.#idle.splice(0)) resolve();
+  }
+
+  async #run(jobs: Job[]): Promise<void> {
+    const now = this.clock();
+    const batch: Batch = {};
+    const outcomes: Outcome[] = [];
+    try {
+      if (this.#stale) {
+        const fault = await this.store.health();
+        if (fault !== "ok") throw new StoreError(fault, "the database cannot be written");
+        await this.load(now);
+        this.log.info("memory_rebuilt", {});
+      }
+      for (const job of jobs) outcomes.push(await this.#outcome(job, { batch, now }));
+      const committed = Object.keys(batch).length === 0 ? { events: [] } : await this.store.commit(batch);
+      this.publish({
+        change: { versions: batch.versions ?? [], events: [] },
+        alarms: batch.alarms ?? [],
+        events: committed.events,
+      });
+    } catch (error) {
+      this.#stale = true;
+      if (!(error instanceof StoreError) || error.fault === "failing") this.#singleTurns = SINGLE_TURNS;
+      this.log.error("not_stored", { reason: reason(error), jobs: jobs.length });
+      for (const job of jobs) {
+        job.reject(
+          error instanceof StoreError
+            ? error
+            : new StoreError("failing", "the change could not be applied", { cause: error }),
+        );
+      }
+      return;
+    }
+    jobs.forEach((job, index) => {
+      const outcome = outcomes[index]!;
+      if (outcome.ok) job.resolve(outcome.value);
+      else job.reject(outcome.error);
+    });
+  }
+
+  /** A job refuses by HttpError before it changes anything: that is its own affair. Whatever else it throws is a bug. */
+  async #outcome(job: Job, turn: Turn): Promise<Outcome> {
+    try {
+      return { ok: true, value: await job.run(turn) };
+    } catch (error) {
+      if (error instanceof HttpError) return { ok: false, error };
+      throw error;
+    }
+  }
+
+  // What follows runs inside a turn.
+
+  putAgent(record: AgentRecord, turn: Turn): void {
+    const known = this.agents.has(record.agent_id);
+    this.agents.set(record.agent_id, record);
+    this.#keys.set(record.public_key, record.agent_id);
+    turn.batch.agents = add(turn.batch.agents, [record]);
+    this.takeTopology(
+      known ? this.topology.updateAgent(record, turn.now) : this.topology.addAgent(record, turn.now),
+      turn,
+    );
+  }
+
+  forgetAgent(agentId: string, turn: Turn): void {
+    const record = this.agents.get(agentId);
+    if (record !== undefined) this.#keys.delete(record.public_key);
+    this.agents.delete(agentId);
+    this.contacts.delete(agentId);
+    this.#windows.delete(agentId);
+    this.#interfaces.delete(agentId);
+    turn.batch.forget = add(turn.batch.forget, [agentId]);
+    this.takeTopology(this.topology.forgetAgent(agentId, turn.now), turn);
+    this.takeAlarms(this.alarms.forgetAgent(agentId, turn.now), turn);
+  }
+
+  retireAgent(agentId: string, turn: Turn): void {
+    this.retired.add(agentId);
+    turn.batch.retire = add(turn.batch.retire, [{ agent_id: agentId, at: turn.now }]);
+    this.forgetAgent(agentId, turn);
+  }
+
+  /** Forgets everything; its agents register again. */
+  async wipe(turn: Turn): Promise<void> {
+    turn.batch.wipe = true;
+    this.agents.clear();
+    this.retired.clear();
+    this.contacts.clear();
+    this.#keys.clear();
+    this.#windows.clear();
+    this.#interfaces.clear();
+    this.topology = new Topology([], { nodes: [], edges: [], networks: [] }, turn.now);
+    this.alarms = new Alarms([], [], turn.now);
+  }
+
+  /** One accepted report: audit log, interfaces, inference, alarms. */
+  takeReport(row: ReportRow, report: Report, window: ReplayWindow, turn: Turn): void {
+    const observation = observationOf(row, report, window.highest);
+    window.accept(row.tick, row.nonce);
+    turn.batch.reports = add(turn.batch.reports, [row]);
+    this.accepted++;
+    this.lastReportAt = row.received_at;
+    this.contacts.set(row.agent_id, {
+      received_at: row.received_at,
+      via: viaOf(row.relay_path),
+      relay_path: row.relay_path,
+    });
+    if (!observation.superseded) {
+      const agent = this.agents.get(row.agent_id)!;
+      const hostname = report.system?.hostname ?? agent.hostname;
+      if (hostname !== agent.hostname || report.agent_version !== agent.agent_version) {
+        this.putAgent({ ...agent, hostname, agent_version: report.agent_version }, turn);
+      }
+      if (report.interfaces !== null) {
+        const rows = interfaceRows(row.agent_id, report);
+        const text = JSON.stringify(rows);
+        if (this.#interfaces.get(row.agent_id) !== text) {
+          this.#interfaces.set(row.agent_id, text);
+          turn.batch.interfaces = add(turn.batch.interfaces, [{ agent_id: row.agent_id, rows }]);
+        }
+      }
+    }
+    const change = this.topology.observe(observation, turn.now);
+    this.takeTopology(change, turn);
+    this.takeAlarms(this.alarms.onObservation(observation, this.topology, change, turn.now), turn);
+  }
+
+  takeTopology(change: TopologyChange, { batch }: Turn): void {
+    batch.versions = add(batch.versions, change.versions);
+    batch.events = add(batch.events, change.events);
+    if (batch.versions === undefined) delete batch.versions;
+    if (batch.events === undefined) delete batch.events;
+  }
+
+  takeAlarms(change: AlarmChange, { batch }: Turn): void {
+    batch.alarms = add(batch.alarms, change.alarms);
+    batch.transitions = add(batch.transitions, change.transitions);
+    batch.events = add(batch.events, change.events);
+    batch.withdrawn = add(batch.withdrawn, change.withdrawn);
+    if (batch.withdrawn === undefined) delete batch.withdrawn;
+    if (batch.alarms === undefined) delete batch.alarms;
+    if (batch.transitions === undefined) delete batch.transitions;
+    if (batch.events === undefined) delete batch.events;
+  }
+}

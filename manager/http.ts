@@ -1,0 +1,96 @@
+// Owns what every route shares: bounded bodies, error answers, query parameters, and the routes' table that makes 405 and
+// default-deny access possible.
+import type { ErrorResponse } from "../shared/api.ts";
+
+/** An answer other than success: a status, a code and a remedy. The one error type of the routes. */
+export class HttpError extends Error {
+  constructor(
+    readonly status: number,
+    readonly code: string,
+    message: string,
+    readonly headers: Record<string, string> = {},
+  ) {
+    super(message);
+    this.name = "HttpError";
+  }
+}
+
+export function json(status: number, body: unknown, headers: Record<string, string> = {}): Response {
+  return new Response(JSON.stringify(body), {
+    status,
+    headers: { "Content-Type": "application/json; charset=utf-8", "Cache-Control": "no-store", ...headers },
+  });
+}
+
+export function errorResponse(error: HttpError): Response {
+  const body: ErrorResponse = { error: error.code, message: error.message };
+  return json(error.status, body, error.headers);
+}
+
+/**
+ * Reads a JSON request's body, at most `limit` bytes.
+ * @throws HttpError 413 (declared or seen), 415 (another type, or compressed), 400 (empty or broken off).
+ */
+export async function readBody(request: Request, limit: number): Promise<Uint8Array> {
+  const tooLarge = () =>
+    new HttpError(413, "too_large", `the body may have at most ${limit} bytes`, { Connection: "close" });
+  const declared = request.headers.get("content-length");
+  if (declared !== null && Number(declared) > limit) throw tooLarge();
+  const type = request.headers.get("content-type") ?? "";
+  if (!/^application\/json\s*(;|$)/i.test(type)) {
+    throw new HttpError(415, "unsupported_media_type", "send Content-Type: application/json");
+  }
+  const encoding = request.headers.get("content-encoding");
+  if (encoding !== null && encoding.toLowerCase() !== "identity") {
+    throw new HttpError(415, "unsupported_media_type", "send the body uncompressed");
+  }
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  if (request.body !== null) {
+    try {
+      for await (const chunk of request.body as unknown as AsyncIterable<Uint8Array>) {
+        size += chunk.byteLength;
+        if (size > limit) throw tooLarge();
+        chunks.push(chunk);
+      }
+    } catch (error) {
+      if (error instanceof HttpError) throw error;
+      throw new HttpError(400, "malformed", "the body broke off");
+    }
+  }
+  if (size === 0) throw new HttpError(400, "malformed", "the body is empty");
+  return chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks, size);
+}
+
+/** Query parameters, each checked. Absent is null. @throws HttpError 400 that names the parameter. */
+export function query(url: URL) {
+  const raw = (name: string): string | null => {
+    const values = url.searchParams.getAll(name);
+    if (values.length > 1) throw new HttpError(400, "malformed", `${name}: give it once`);
+    return values[0] ?? null;
+  };
+  return {
+    text: raw,
+    wholeNumber(name: string, minimum: number, maximum: number): number | null {
+      const value = raw(name);
+      if (value === null) return null;
+      const number = Number(value);
+      if (!/^[0-9]{1,16}$/.test(value) || number < minimum || number > maximum) {
+        throw new HttpError(400, "malformed", `${name}: must be a whole number from ${minimum} to ${maximum}`);
+      }
+      return number;
+    },
+    /** A moment in Unix milliseconds. */
+    instant(name: string): number | null {
+      return this.wholeNumber(name, 0, 8.64e15);
+    },
+    oneOf<T extends string>(name: string, allowed: readonly T[]): T | null {
+      const value = raw(name);
+      if (value === null) return null;
+      if (!(allowed as readonly string[]).includes(value)) {
+        throw new HttpError(400, "malformed", `${name}: must be one of ${allowed.join(", ")}`);
+      }
+      return value as T;
+    },
+  };
+}

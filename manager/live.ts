@@ -1,0 +1,67 @@
+// Owns what the stream's listeners hear: committed changes, gathered for a moment so that a burst is one message.
+import type { Fleet, Published } from "./fleet.ts";
+import type { Stream } from "./stream.ts";
+
+/** Long enough to gather a burst of reports, short enough to be live. */
+const GATHER_MS = 250;
+
+export class Live {
+  #nodes = new Set<string>();
+  #edges = new Set<string>();
+  #networks = new Set<string>();
+  #timer: Timer | null = null;
+
+  constructor(
+    private readonly stream: Stream,
+    private readonly fleet: () => Fleet,
+    private readonly now: () => number,
+  ) {}
+
+  publish({ change, alarms, events }: Published): void {
+    if (this.stream.listeners === 0) return;
+    const sets = { node: this.#nodes, edge: this.#edges, network: this.#networks };
+    for (const version of change.versions) sets[version.kind].add(version.id);
+    if (change.versions.length > 0) this.#timer ??= setTimeout(() => this.#flush(), GATHER_MS);
+    const now = this.now();
+    for (const { since_at: _since, memory: _memory, state, ...alarm } of alarms) {
+      if (state === "pending") continue;
+      this.stream.send("alarm", {
+        ...alarm,
+        state,
+        silenced: this.fleet().alarms.isSilenced({ ...alarm, state, since_at: 0, memory: {} }, now),
+      });
+    }
+    for (const event of events) this.stream.send("event", event);
+  }
+
+  stop(): void {
+    if (this.#timer !== null) clearTimeout(this.#timer);
+  }
+
+  #flush(): void {
+    this.#timer = null;
+    const { topology } = this.fleet();
+    const pick = <T>(ids: Set<string>, find: (id: string) => T | null) => {
+      const present: T[] = [];
+      const removed: string[] = [];
+      for (const id of ids) {
+        const found = find(id);
+        if (found === null) removed.push(id);
+        else present.push(found);
+      }
+      ids.clear();
+      return { present, removed };
+    };
+    const networks = new Map([...topology.networks()].map((network) => [network.id, network]));
+    const nodes = pick(this.#nodes, (id) => topology.node(id));
+    const edges = pick(this.#edges, (id) => topology.edge(id));
+    const changedNetworks = pick(this.#networks, (id) => networks.get(id) ?? null);
+    this.stream.send("topology", {
+      nodes: nodes.present,
+      edges: edges.present,
+      networks: changedNetworks.present,
+      removed: { nodes: nodes.removed, edges: edges.removed, networks: changedNetworks.removed },
+      at: this.now(),
+    });
+  }
+}

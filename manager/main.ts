@@ -1,0 +1,73 @@
+// Owns the manager's process: command line, settings, exit codes, signals, and what it prints.
+import { reason, createLog } from "../shared/log.ts";
+import { readEnvironment, SettingError } from "../shared/config.ts";
+import { VERSION } from "../shared/version.ts";
+import { MANAGER_HELP, parseManagerCommand } from "./cli.ts";
+import { type ManagerSettings, managerSettings } from "./settings.ts";
+
+const print = (text: string) => void process.stdout.write(text.endsWith("\n") ? text : `${text}\n`);
+const complain = (text: string) => void process.stderr.write(`manager: ${text}\n`);
+
+async function main(): Promise<number> {
+  const command = parseManagerCommand(process.argv.slice(2));
+  switch (command.is) {
+    case "help":
+      print(MANAGER_HELP);
+      return 0;
+    case "version":
+      print(VERSION);
+      return 0;
+    case "wrong":
+      complain(command.message);
+      return 2;
+  }
+  let settings: ManagerSettings;
+  try {
+    settings = managerSettings(readEnvironment(process.cwd(), process.env), process.cwd());
+  } catch (error) {
+    if (!(error instanceof SettingError)) throw error;
+    complain(error.message);
+    return 2;
+  }
+  const log = createLog(settings.logLevel);
+  switch (command.is) {
+    case "verify-log":
+      return (await import("./commands.ts")).verifyLogCommand(settings, log, print, complain);
+    case "backup":
+      return (await import("./commands.ts")).backupCommand(settings, command.path, log, print, complain);
+    case "check-notify":
+      return (await import("./commands.ts")).checkNotifyCommand(settings, print, complain);
+    case "serve":
+      return serve(settings, log);
+  }
+}
+
+async function serve(settings: ManagerSettings, log: ReturnType<typeof createLog>): Promise<number> {
+  const { startManager } = await import("./server.ts");
+  const signal = new Promise<string>((resolve) => {
+    for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, () => resolve(name));
+  });
+  const manager = await startManager(settings, log);
+  const local = manager.url.replace("[::]", "localhost").replace("0.0.0.0", "localhost");
+  print(`kattila manager ${VERSION} serves on ${local}`);
+  if (settings.psk.kind === "default") {
+    print(`  fleet key (PSK): ${settings.psk.path}${manager.pskCreated ? " (made just now)" : ""}`);
+    print(
+      "  an agent started in this directory finds it; elsewhere, copy that file (mode 0600) into the agent's state",
+    );
+    print("  directory, or name it in PSK_FILE, and set MANAGER_URL to this manager");
+  }
+  if (manager.adminTokenPath !== null) {
+    print(`  admin token: in ${manager.adminTokenPath}${manager.adminTokenCreated ? " (made just now)" : ""}`);
+  }
+  await signal;
+  await manager.stop();
+  return 0;
+}
+
+try {
+  process.exit(await main());
+} catch (error) {
+  complain(reason(error));
+  process.exit(1);
+}

@@ -1,0 +1,145 @@
+// Owns the state table of WireGuard edges (2-topology.md): from what both ends say to a state and its cause. Pure: time
+// comes in by the moments of the reports and by whether an end is fresh.
+import type { EdgeCause, EdgeState } from "../../shared/api.ts";
+import { type PeerMemory, SESSION_SECONDS } from "./window.ts";
+
+/** Beyond the session's life: a handshake that is only late has come by then. */
+const LATE_SECONDS = 240;
+/** As long as which way is cut stays undecided after the first unanswered window began: each side that wants to talk has
+ * tried by then (both asked anew at 180 s at the latest). */
+const DECIDE_MS = 210_000;
+/** Lossy: so many handshakes too soon after the one before, the last of them so young. */
+const LOSSY_HANDSHAKES = 3;
+const LOSSY_SECONDS = 60;
+
+/** What one end has to say. */
+export type EndWord = {
+  /** It has an agent, which was heard under 3 intervals ago and could read the interface. */
+  fresh: boolean;
+  /** Whether its interface is administratively up; null: unknown. */
+  up: boolean | null;
+  /** Manager's time since which the interface is gone from its host's dump; null: it is there. */
+  goneSince: number | null;
+  /** What it lists for the other end; null: it does not list it, or nobody says. */
+  listed: {
+    memory: PeerMemory;
+    /** It has an endpoint to dial. */
+    hasEndpoint: boolean;
+    /** It lists a key that the other end does not have (any more). */
+    wrongKey: boolean;
+    /** The route to the endpoint leads into this very tunnel, straight or through others. */
+    loops: boolean;
+  } | null;
+};
+
+/** What was known of a broken link when its memory was loaded from the store. */
+export type Remembered = { since: number; cause: EdgeCause | null };
+
+export type Judgement = { state: EdgeState; cause: EdgeCause | null };
+
+type Side = "a" | "b";
+
+/** Passes, as far as anyone can tell: moves between these are neither events nor history rows. */
+export function isQuietMove(from: EdgeState, to: EdgeState): boolean {
+  return WORKING.has(from) && WORKING.has(to);
+}
+const WORKING: ReadonlySet<EdgeState> = new Set(["up", "late", "idle"]);
+
+/** Newest handshake of both ends by the manager's clock, whether or not they are fresh; null: never. */
+export function newestHandshake(a: EndWord, b: EndWord): number | null {
+  const of = (end: EndWord) => end.listed?.memory.handshakeObservedAt ?? Number.NEGATIVE_INFINITY;
+  const newest = Math.max(of(a), of(b));
+  return newest === Number.NEGATIVE_INFINITY ? null : newest;
+}
+
+/**
+ * The first row of the table that fits.
+ * @param firstSeenAt when the edge was first seen: what never shook hands is late at first, not broken.
+ * @param remembered of a link that was broken before the reports that memory was built from.
+ */
+export function judge(a: EndWord, b: EndWord, firstSeenAt: number, remembered: Remembered | null): Judgement {
+  const wordA = a.fresh ? a.listed : null;
+  const wordB = b.fresh ? b.listed : null;
+  if (wordA === null && wordB === null) return { state: "unknown", cause: "no_report" };
+
+  if ((wordA?.wrongKey === true && b.listed !== null) || (wordB?.wrongKey === true && a.listed !== null)) {
+    return { state: "key_mismatch", cause: "wrong_key" };
+  }
+  if (wordA !== null && b.fresh && b.listed === null) return oneSided(wordA.memory, b, "missing_at_b");
+  if (wordB !== null && a.fresh && a.listed === null) return oneSided(wordB.memory, a, "missing_at_a");
+  if (a.fresh && a.up === false) return { state: "down", cause: "interface_down_a" };
+  if (b.fresh && b.up === false) return { state: "down", cause: "interface_down_b" };
+
+  const judgement = byCounters(a, b, firstSeenAt, remembered);
+  // Faults at an end itself say more than what they lead to.
+  if (wordA?.loops === true || wordB?.loops === true) return { ...judgement, cause: "tunnel_loop" };
+  if (wordA !== null && wordA.hasEndpoint && wordA.memory.isSilent) return { ...judgement, cause: "cannot_send_a" };
+  if (wordB !== null && wordB.hasEndpoint && wordB.memory.isSilent) return { ...judgement, cause: "cannot_send_b" };
+  return judgement;
+}
+
+/** An interface that its host does not show, while the other end goes on shaking hands with it, is somewhere. */
+function oneSided(memory: PeerMemory, lacking: EndWord, missing: EdgeCause): Judgement {
+  const handshake = memory.handshakeObservedAt;
+  const hidden = lacking.goneSince !== null && handshake !== null && handshake > lacking.goneSince;
+  return { state: "one_sided", cause: hidden ? "view_unavailable" : missing };
+}
+
+function byCounters(a: EndWord, b: EndWord, firstSeenAt: number, remembered: Remembered | null): Judgement {
+  const words = [a, b].flatMap((end) => (end.fresh && end.listed !== null ? [end.listed] : []));
+  const known = [a, b].flatMap((end) => (end.listed !== null ? [end.listed] : []));
+  const at = Math.max(...words.map(({ memory }) => memory.observedAt));
+  const handshake = newestHandshake(a, b);
+  const failed = handshake === null ? "never" : "stale";
+  // Last words of an end that is silent now still tell its configuration.
+  const keepalive = Math.max(...known.map(({ memory }) => memory.keepalive));
+
+  const unanswered = words.map(({ memory }) => memory.unansweredSince).filter((since) => since !== null);
+  if (remembered !== null && (handshake === null || handshake <= remembered.since)) unanswered.push(remembered.since);
+  if (unanswered.length > 0) {
+    return { state: failed, cause: decide(a, b, Math.min(...unanswered), at, remembered) };
+  }
+  const lossy = words.some(
+    ({ memory }) => memory.shortHandshakes >= LOSSY_HANDSHAKES && memory.ageSeconds <= LOSSY_SECONDS,
+  );
+  if (lossy) return { state: "lossy", cause: "lossy" };
+
+  const age = handshake === null ? Number.POSITIVE_INFINITY : (at - handshake) / 1000;
+  if (age <= SESSION_SECONDS + keepalive) return { state: "up", cause: null };
+  if (!known.some(({ memory, hasEndpoint }) => memory.keepalive > 0 && hasEndpoint)) {
+    const unused = handshake === null && known.every(({ memory }) => memory.tx === 0);
+    return { state: unused ? "unused" : "idle", cause: cannotStart(a, b) };
+  }
+  const limit = (handshake ?? firstSeenAt) + (LATE_SECONDS + keepalive) * 1000;
+  if (at <= limit) return { state: "late", cause: null };
+  return { state: failed, cause: decide(a, b, limit, at, remembered) };
+}
+
+/** One end knows no endpoint, and the other sends nothing of itself: the first cannot start. */
+function cannotStart(a: EndWord, b: EndWord): EdgeCause | null {
+  if (a.listed === null || b.listed === null) return null;
+  if (!a.listed.hasEndpoint && b.listed.memory.keepalive === 0) return "cannot_start_a";
+  if (!b.listed.hasEndpoint && a.listed.memory.keepalive === 0) return "cannot_start_b";
+  return null;
+}
+
+/**
+ * Why nothing is answered. Each end hears the other's attempts, and no handshake comes of them: preshared keys. One end
+ * hears and the other does not: that way is cut, but only where the end that is not heard has sent something of its own
+ * (answers to attempts that were refused are not counted by who gets them, so silence alone proves nothing).
+ */
+function decide(a: EndWord, b: EndWord, since: number, at: number, remembered: Remembered | null): EdgeCause {
+  if (at < since + DECIDE_MS) return "undecided";
+  const before = remembered?.cause ?? null;
+  const heard = (side: Side, end: EndWord) =>
+    (end.listed !== null && end.listed.memory.heardFrom >= since) ||
+    before === "preshared_key" ||
+    before === (side === "a" ? "a_to_b_blocked" : "b_to_a_blocked");
+  const lost = (side: Side, end: EndWord) =>
+    (end.listed?.memory.lostBytes ?? 0) > 0 || before === (side === "a" ? "a_to_b_blocked" : "b_to_a_blocked");
+  const [aHears, bHears] = [heard("a", a), heard("b", b)];
+  if (aHears && bHears) return "preshared_key";
+  if (aHears) return lost("a", a) ? "a_to_b_blocked" : "undecided";
+  if (bHears) return lost("b", b) ? "b_to_a_blocked" : "undecided";
+  return "nothing_returns";
+}

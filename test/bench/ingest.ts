@@ -1,0 +1,61 @@
+// Owns `bun run bench`'s figures of ingest: accepted reports per second beside the echo and the limit of the same machine.
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createSenders, ringNetwork, signedReports } from "./fleet.ts";
+import { load, residentMegabytes, start } from "./measure.ts";
+
+const AGENTS = 200;
+const PEERS = 20;
+const ROUNDS = 30;
+const CONCURRENCY = 64;
+const PSK = "a key for the benchmark alone, of more than 32 bytes";
+
+/** Prints accepted reports per second, p50 and p99 of a running manager, a bare echo, and the limit. */
+export async function benchIngest(): Promise<void> {
+  const directory = mkdtempSync(join(tmpdir(), "kattila-bench-"));
+  const limitServer = join(import.meta.dir, "limit_server.ts");
+  const root = join(import.meta.dir, "../..");
+  try {
+    const network = ringNetwork(AGENTS, PEERS, Date.now());
+    const run = async (name: string, command: string[], path: string, env: Record<string, string> = {}) => {
+      const child = await start(command, { cwd: directory, env, until: /https?:\/\// });
+      try {
+        const url = /https?:\/\/\S+/.exec(child.firstLine)![0].replace(/\/$/, "");
+        const senders = await createSenders(network, url, PSK);
+        for (const [i, sender] of senders.entries()) await sender.register(network.hosts[i]!.hostname, Date.now());
+        const bodies = await signedReports(network, senders, ROUNDS, Date.now(), 30);
+        const warm = AGENTS * 2;
+        await load(`${url}${path}`, bodies.slice(0, warm), CONCURRENCY);
+        const result = await load(`${url}${path}`, bodies.slice(warm), CONCURRENCY);
+        const bad = [...result.statuses].filter(([status]) => status !== 200);
+        if (bad.length > 0)
+          throw new Error(`${name}: answered ${bad.map(([status, count]) => `${count} × ${status}`).join(", ")}`);
+        const size = bodies.reduce((sum, body) => sum + body.length, 0) / bodies.length;
+        console.log(
+          `${name.padEnd(8)} ${result.perSecond.toFixed(0).padStart(7)} reports/s   p50 ${result.p50Ms.toFixed(1)} ms   p99 ${result.p99Ms.toFixed(1)} ms   ${(size / 1000).toFixed(1)} kB each   RSS ${residentMegabytes(child.pid).toFixed(0)} MB`,
+        );
+        return result.perSecond;
+      } finally {
+        await child.stop();
+      }
+    };
+    console.log(
+      `ingest: ${AGENTS} agents, ${PEERS} peers each, ${CONCURRENCY} requests at a time, one process drives, one serves`,
+    );
+    const echo = await run("echo", ["bun", limitServer, "echo", directory, PSK], "/status/updates");
+    const limit = await run("limit", ["bun", limitServer, "limit", directory, PSK], "/status/updates");
+    const manager = await run("manager", ["bun", join(root, "manager/main.ts")], "/status/updates", {
+      PSK,
+      MANAGER_LISTEN: "127.0.0.1",
+      MANAGER_PORT: "0",
+      STATE_DIR: directory,
+      LOG_LEVEL: "error",
+    });
+    console.log(
+      `manager / limit ${((100 * manager) / limit).toFixed(0)} %   manager / echo ${((100 * manager) / echo).toFixed(0)} %`,
+    );
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
