@@ -115,8 +115,7 @@ export class PeerMemory {
       this.unansweredSince = null;
     } else if (collectedAt - this.#windowAt >= WINDOW_MS) {
       const seconds = (collectedAt - this.#windowAt) / 1000;
-      const keepalives =
-        sample.keepalive === 0 ? 0 : KEEPALIVE_BYTES * (Math.floor(seconds / sample.keepalive) + 1);
+      const keepalives = sample.keepalive === 0 ? 0 : KEEPALIVE_BYTES * (Math.floor(seconds / sample.keepalive) + 1);
       if (rx === this.#windowRx && tx - this.#windowTx - keepalives >= UNANSWERED_BYTES) {
         if (this.#unansweredWindows++ === 0) this.#firstUnansweredAt = this.#windowObservedAt;
         if (this.#unansweredWindows >= 2) this.unansweredSince ??= this.#firstUnansweredAt;
@@ -148,8 +147,7 @@ export class PeerMemory {
     // Counted only from a moment on at which the other's rx stood where it stands now; where it has never counted
     // anything, from when it was first heard.
     const stood =
-      other.samples > 0 &&
-      (this.#previousObservedAt >= other.#rxFlatFrom || (other.rx === 0 && this.#previousRx > 0));
+      other.samples > 0 && (this.#previousObservedAt >= other.#rxFlatFrom || (other.rx === 0 && this.#previousRx > 0));
     if (!stood) return;
     const answers = ANSWER_BYTES * Math.floor(rxGrowth / ATTEMPT_BYTES);
     this.#pendingBytes += Math.max(0, txGrowth - answers);
