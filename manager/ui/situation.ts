@@ -1,0 +1,123 @@
+// Owns the first screen's reasoning: what is broken, what it took down with it, since when, what changed before, and whether
+// the manager can see at all. Pure.
+import type { AgentSummary, Alarm, Event, HealthResponse } from "../../shared/api.ts";
+import { clock, count, duration } from "./words.ts";
+import type { Tone } from "./look.ts";
+
+/** What changed in the hour before the oldest cause: longer ago is seldom the reason. */
+export const BEFORE_MS = 3_600_000;
+
+export type Cause = { alarm: Alarm; effects: Alarm[] };
+export type Situation = {
+  tone: Tone;
+  /** One sentence; the first thing read. */
+  verdict: string;
+  agents: number;
+  up: number;
+  causes: Cause[];
+  /** Open, but only to be known: infos, and what somebody silenced. */
+  notes: Alarm[];
+  /** Since when the oldest cause is there; null: nothing is wrong. */
+  since: number | null;
+};
+
+export function sinceOf(alarm: Alarm): number {
+  const since = alarm.details["since_at"];
+  return typeof since === "number" ? since : alarm.opened_at;
+}
+
+const RANK = { critical: 0, warning: 1, info: 2 };
+export function bySeverity(a: Alarm, b: Alarm): number {
+  return RANK[a.severity] - RANK[b.severity] || sinceOf(b) - sinceOf(a) || (a.id < b.id ? -1 : 1);
+}
+
+/** Open alarms as causes with what depends on them; an alarm of several causes stands under the first. */
+export function causesOf(alarms: Iterable<Alarm>): Cause[] {
+  const open = new Map<string, Alarm>();
+  for (const alarm of alarms) if (alarm.state !== "resolved") open.set(alarm.id, alarm);
+  const root = (alarm: Alarm, seen: Set<string>): Alarm => {
+    seen.add(alarm.id);
+    for (const id of alarm.depends_on) {
+      const above = open.get(id);
+      if (above !== undefined && !seen.has(id)) return root(above, seen);
+    }
+    return alarm;
+  };
+  const causes = new Map<string, Cause>();
+  const of = (alarm: Alarm) => {
+    const found = causes.get(alarm.id) ?? { alarm, effects: [] };
+    causes.set(alarm.id, found);
+    return found;
+  };
+  for (const alarm of open.values()) {
+    const cause = root(alarm, new Set());
+    if (cause === alarm) of(alarm);
+    else of(cause).effects.push(alarm);
+  }
+  const list = [...causes.values()].sort((a, b) => bySeverity(a.alarm, b.alarm));
+  for (const cause of list) cause.effects.sort(bySeverity);
+  return list;
+}
+
+export function situation(agents: readonly AgentSummary[], alarms: Iterable<Alarm>, now: number): Situation {
+  const all = causesOf(alarms);
+  const weighs = ({ alarm }: Cause) => alarm.severity !== "info" && !alarm.silenced;
+  const causes = all.filter(weighs);
+  const notes = all.filter((cause) => !weighs(cause)).flatMap(({ alarm, effects }) => [alarm, ...effects]);
+  const up = agents.filter(({ status }) => status !== "down").length;
+  const since = causes.length === 0 ? null : Math.min(...causes.map(({ alarm }) => sinceOf(alarm)));
+  const critical = causes.some(({ alarm }) => alarm.severity === "critical");
+  const tone: Tone = causes.length === 0 && up === agents.length ? "good" : critical ? "bad" : "warn";
+  const parts = [`${up.toLocaleString("en")} of ${agents.length.toLocaleString("en")} up`];
+  if (causes.length > 0) parts.push(count(causes.length, "cause"));
+  if (since !== null) parts.push(`since ${clock(since, now)}`);
+  else if (up === agents.length) parts.push("nothing is wrong");
+  return { tone, verdict: parts.join(", "), agents: agents.length, up, causes, notes, since };
+}
+
+const CHANGES: ReadonlySet<string> = new Set([
+  "agent_registered",
+  "default_route_changed",
+  "route_changed",
+  "agent_version_changed",
+  "rekeyed",
+  "roamed",
+  "endpoint_changed",
+  "rebooted",
+  "peer_added",
+  "peer_removed",
+  "allowed_ips_changed",
+]);
+
+/** Changes that somebody or something made (not their effects on links), newest first, from the hour before `since`. */
+export function changesBefore(events: readonly Event[], since: number | null, now: number): Event[] {
+  const from = (since ?? now) - BEFORE_MS;
+  return events
+    .filter(({ at, code }) => at >= from && (CHANGES.has(code) || !/^(edge_state|node_status|alarm)/.test(code)))
+    .sort((a, b) => b.at - a.at);
+}
+
+export type Sight = { blind: boolean; words: string[] };
+
+/** Whether the manager sees: when it last heard anybody, how many are on time, whether it can write. */
+export function sight(agents: readonly AgentSummary[], health: HealthResponse | null, now: number): Sight {
+  if (health === null) return { blind: true, words: ["the manager does not say how it is"] };
+  const words: string[] = [];
+  const interval = Math.min(...agents.map(({ interval_s: own }) => own ?? 30), 300) * 1000;
+  const age = health.last_report_at === null ? null : now - health.last_report_at;
+  // One agent late is that agent; nobody heard for three intervals, and more than a scheduling hiccup, is the manager.
+  const silent = agents.length > 0 && (age === null || age > Math.max(3 * interval, 20_000));
+  if (age === null) words.push(`no report since the manager started ${duration(health.uptime_s * 1000)} ago`);
+  else words.push(`last report ${duration(age)} ago`);
+  const online = agents.filter(({ status }) => status === "online").length;
+  words.push(`${online} of ${agents.length} on time`);
+  const waiting = agents.filter(({ outbox_reports: reports }) => (reports ?? 0) > 0);
+  const reports = waiting.reduce((sum, { outbox_reports: own }) => sum + (own ?? 0), 0);
+  words.push(
+    waiting.length === 0
+      ? "nothing waits to be sent"
+      : `${count(reports, "report")} ${reports === 1 ? "waits" : "wait"} at ${count(waiting.length, "agent")}`,
+  );
+  words.push(health.database === "ok" ? "database ok" : `database ${health.database.replace("_", " ")}`);
+  return { blind: silent || health.database !== "ok", words };
+}
