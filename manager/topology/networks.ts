@@ -91,6 +91,11 @@ export class Networks {
     a.network.mayBeSplit = true;
   }
 
+  /** An interface whose links went to another. */
+  left(seat: Seat): void {
+    if (seat.network !== null && seat.links.size === 0) this.#leave(seat);
+  }
+
   /** Addresses changed: the name may, and siblings may join or part. */
   readdressed(seat: Seat): void {
     if (seat.network === null) return;

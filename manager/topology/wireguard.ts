@@ -1,0 +1,700 @@
+// Owns the WireGuard layer: from reports to interfaces ("seats"), what they list ("arcs") and the links between them.
+// Public keys match reports to links (with the listen port, where one key sits on two interfaces); interface names and
+// AllowedIPs never do. One report costs what its own links cost.
+import type { TopologyEdge } from "../../shared/api.ts";
+import { parseEndpoint } from "../../shared/net.ts";
+import type { Peer, Report, Wireguard } from "../../shared/report.ts";
+import type { NewEvent } from "../model.ts";
+import { type AgentMemory, Arc, Link, Seat } from "./memory.ts";
+import { Networks } from "./networks.ts";
+import { attachedPrefixes, exitsBy, isOwnTunnel } from "./prefixes.ts";
+import { LossMeter } from "./rates.ts";
+import { type EndWord, isQuietMove, judge } from "./state.ts";
+import { reasonOf } from "./words.ts";
+
+/** Heard under so many intervals ago is fresh (2-topology.md, Terms). */
+export const FRESH_INTERVALS = 3;
+/** Slower links are not measured for loss: 100 kB in five minutes is 2.7 kb/s. */
+const LOSS_BPS = 2_700;
+
+/** Two keys in their order: how a stored edge is found again. */
+export function pairOf(a: string, b: string): string {
+  return a < b ? `${a} ${b}` : `${b} ${a}`;
+}
+
+function sameList(a: readonly string[], b: readonly string[]): boolean {
+  return a.length === b.length && a.every((item, index) => item === b[index]);
+}
+
+/** What the layer needs of its surroundings. */
+export type Surroundings = {
+  newId(): string;
+  /** Node names for people. */
+  label(seat: Seat): string;
+  /** Agents that have this address now. */
+  agentsAt(address: string): ReadonlySet<AgentMemory> | null;
+  /** What history has of a node may differ from what is so. */
+  touchNode(id: string): void;
+  event(event: NewEvent): void;
+};
+
+export class WireguardLayer {
+  readonly links = new Map<string, Link>();
+  /** Links whose shown form may differ from what history has. */
+  readonly dirty = new Set<Link>();
+  readonly networks: Networks;
+  /** Foreign peers by key. */
+  readonly foreign = new Map<string, Seat>();
+  /** Agents' interfaces that have a key now. */
+  readonly owners = new Map<string, Seat[]>();
+  /** The interface that had a key last, while that interface is still known. */
+  readonly #former = new Map<string, Seat>();
+  /** Who lists a key. */
+  readonly #listers = new Map<string, Set<Arc>>();
+  /** Edges as the store had them, not met again yet, by the pair of their keys. */
+  readonly #stored = new Map<string, TopologyEdge[]>();
+
+  constructor(private readonly around: Surroundings) {
+    this.networks = new Networks(
+      () => around.newId(),
+      (seat) => {
+        around.touchNode(seat.node);
+        for (const link of seat.links.values()) this.dirty.add(link);
+      },
+    );
+  }
+
+  /** Edges that memory should find again by their keys. */
+  remember(edges: Iterable<TopologyEdge>): void {
+    for (const edge of edges) {
+      if (edge.a.public_key === null || edge.b.public_key === null) continue;
+      const pair = pairOf(edge.a.public_key, edge.b.public_key);
+      this.#stored.set(pair, [...(this.#stored.get(pair) ?? []), edge]);
+    }
+  }
+
+  /** Stored edges that nothing claimed: nobody lists them any more. */
+  *unclaimed(): Iterable<TopologyEdge> {
+    for (const edges of this.#stored.values()) yield* edges;
+    this.#stored.clear();
+  }
+
+  isFresh(seat: Seat, now: number): boolean {
+    return seat.agent !== null && now - seat.heardAt < FRESH_INTERVALS * seat.agent.intervalMs;
+  }
+
+  /** Takes an agent's WireGuard section. `first`: its first report, whose peers are no news. */
+  take(agent: AgentMemory, report: Report, effective: Report, at: number, now: number, first: boolean): void {
+    if (report.wireguard === null) return;
+    const shown = new Set<Seat>();
+    const recheck = new Set<Arc>();
+    const moved = new Set<Seat>();
+    for (const item of report.wireguard) {
+      const seat = this.#seatOf(agent, item, shown, at, first, recheck);
+      if (seat === null) continue;
+      shown.add(seat);
+      if (item.peers === null) continue;
+      this.#configure(seat, item, effective, moved);
+      seat.heardAt = now;
+      this.#list(seat, item.peers, at, first, recheck);
+    }
+    for (const seat of [...agent.seats]) if (!shown.has(seat)) this.#gone(seat, at, recheck);
+    for (const arc of recheck) this.#resolve(arc, at, now);
+    for (const seat of moved) this.networks.readdressed(seat);
+    for (const item of report.wireguard) {
+      const seat =
+        item.peers === null
+          ? undefined
+          : agent.seats.find((candidate) => candidate.name === item.interface && shown.has(candidate));
+      if (seat === undefined) continue;
+      for (const peer of item.peers!) {
+        const arc = seat.arcs.get(peer.public_key);
+        if (arc !== undefined) this.#sample(arc, report, effective, at);
+      }
+    }
+    for (const seat of agent.seats) for (const link of seat.links.values()) this.judge(link, at, now);
+  }
+
+  /** Judges a link anew. `at`: the moment that history gets; `now`: by which ends are fresh. */
+  judge(link: Link, at: number, now: number): void {
+    const judgement = judge(
+      this.#word(link, link.a, now),
+      this.#word(link, link.b, now),
+      link.firstSeenAt,
+      link.remembered,
+    );
+    if (judgement.state === link.state && judgement.cause === link.cause) return;
+    const { state: before, cause: causeBefore } = link;
+    link.state = judgement.state;
+    link.cause = judgement.cause;
+    this.dirty.add(link);
+    this.networks.moved(link);
+    for (const seat of [link.a, link.b]) if (seat.agent === null || seat.agent.down) this.around.touchNode(seat.node);
+    if (before === judgement.state) {
+      if (causeBefore !== judgement.cause)
+        this.#tell(link, "edge_cause", "info", at, `${judgement.state}: ${this.reason(link) ?? "no reason"}`);
+      return;
+    }
+    if (isQuietMove(before, judgement.state)) return;
+    link.changedAt = Math.max(at, link.storedAt);
+    if (link.loaded?.state === judgement.state) link.changedAt = link.loaded.changedAt;
+    if (judgement.state === "up" || judgement.state === "idle" || judgement.state === "unused") link.remembered = null;
+    if (link.stored === null) return;
+    const reason = this.reason(link);
+    this.#tell(
+      link,
+      "edge_state",
+      "info",
+      at,
+      `${before} → ${judgement.state}${reason === null ? "" : `: ${reason}`}`,
+      {
+        from: before,
+        to: judgement.state,
+        cause: judgement.cause,
+      },
+    );
+  }
+
+  reason(link: Link): string | null {
+    return reasonOf(link.state, link.cause, {
+      a: this.around.label(link.a),
+      b: this.around.label(link.b),
+      aInterface: link.a.name,
+      bInterface: link.b.name,
+    });
+  }
+
+  /** An agent that no longer counts: its keys become foreign where others list them. */
+  forget(agent: AgentMemory, at: number, now: number): void {
+    for (const seat of [...agent.seats]) {
+      const recheck = new Set<Arc>();
+      this.#dropArcs(seat, at);
+      this.#disown(seat, recheck);
+      for (const [key, former] of this.#former) if (former === seat) this.#former.delete(key);
+      for (const link of [...seat.links.values()]) this.#replace(link, seat, this.#foreignSeat(seat.key), at);
+      agent.seats = agent.seats.filter((other) => other !== seat);
+      for (const arc of recheck) this.#resolve(arc, at, now);
+    }
+  }
+
+  /** One of two owners of a key fell silent, or came back: who lists the key may mean the other now. */
+  recheckKey(key: string, at: number, now: number): void {
+    if ((this.owners.get(key)?.length ?? 0) < 2) return;
+    for (const arc of [...(this.#listers.get(key) ?? [])]) this.#resolve(arc, at, now);
+  }
+
+  /** Drops interfaces that are gone and that nobody lists any more. */
+  #sweep(seat: Seat): void {
+    if (seat.links.size > 0 || seat.arcs.size > 0) return;
+    if (seat.agent === null) {
+      this.foreign.delete(seat.key);
+      this.around.touchNode(seat.node);
+    } else if (seat.goneSince !== null) {
+      seat.agent.seats = seat.agent.seats.filter((other) => other !== seat);
+      for (const [key, former] of this.#former) if (former === seat) this.#former.delete(key);
+    }
+  }
+
+  // --- interfaces
+
+  /** By key first (a renamed interface stays itself), then by name (a new key is a rekeying), else a new one. */
+  #seatOf(
+    agent: AgentMemory,
+    item: Wireguard,
+    taken: ReadonlySet<Seat>,
+    at: number,
+    first: boolean,
+    recheck: Set<Arc>,
+  ): Seat | null {
+    const free = agent.seats.filter((seat) => !taken.has(seat));
+    const key = item.public_key;
+    if (key === null) return free.find((seat) => seat.name === item.interface) ?? null;
+    let seat =
+      free.find((candidate) => candidate.key === key && candidate.name === item.interface) ??
+      free.find((candidate) => candidate.key === key && candidate.port === item.listen_port) ??
+      free.find((candidate) => candidate.name === item.interface);
+    if (seat === undefined) {
+      seat = new Seat(agent, key);
+      agent.seats.push(seat);
+      this.#own(seat, at, recheck);
+    } else if (seat.key !== key || seat.goneSince !== null) {
+      const rekeyed = seat.key !== key;
+      this.#disown(seat, recheck);
+      seat.key = key;
+      this.#own(seat, at, recheck);
+      for (const link of seat.links.values()) this.dirty.add(link);
+      if (rekeyed && !first) {
+        this.around.event({
+          at,
+          code: "rekeyed",
+          severity: "info",
+          subject: `agent:${agent.id}`,
+          agent_id: agent.id,
+          message: `${agent.record.hostname} changed the key of ${item.interface}`,
+          details: { interface: item.interface, public_key: key },
+        });
+      }
+    }
+    seat.goneSince = null;
+    return seat;
+  }
+
+  #configure(seat: Seat, item: Wireguard, effective: Report, moved: Set<Seat>): void {
+    const own = effective.interfaces?.find((candidate) => candidate.name === item.interface);
+    const up = own?.up ?? null;
+    if (seat.name !== item.interface || seat.port !== item.listen_port || seat.up !== up) {
+      seat.name = item.interface;
+      seat.port = item.listen_port;
+      seat.up = up;
+      for (const link of seat.links.values()) this.dirty.add(link);
+    }
+    const addresses = own?.addresses ?? seat.addresses;
+    if (!sameList(seat.addresses, addresses)) {
+      seat.addresses = addresses;
+      moved.add(seat);
+    }
+  }
+
+  #own(seat: Seat, at: number, recheck: Set<Arc>): void {
+    const { key } = seat;
+    this.owners.set(key, [...(this.owners.get(key) ?? []), seat]);
+    if (this.#former.get(key) === seat) this.#former.delete(key);
+    const foreign = this.foreign.get(key);
+    if (foreign !== undefined) {
+      // The foreign key's host got an agent: the links keep ids and history.
+      for (const link of [...foreign.links.values()]) this.#replace(link, foreign, seat, at);
+      this.#sweep(foreign);
+    }
+    for (const arc of this.#listers.get(key) ?? []) recheck.add(arc);
+  }
+
+  #disown(seat: Seat, recheck: Set<Arc>): void {
+    const rest = (this.owners.get(seat.key) ?? []).filter((other) => other !== seat);
+    if (rest.length === 0) this.owners.delete(seat.key);
+    else this.owners.set(seat.key, rest);
+    this.#former.set(seat.key, seat);
+    for (const arc of this.#listers.get(seat.key) ?? []) recheck.add(arc);
+  }
+
+  #gone(seat: Seat, at: number, recheck: Set<Arc>): void {
+    if (seat.goneSince !== null) return;
+    seat.goneSince = at;
+    this.#dropArcs(seat, at);
+    this.#disown(seat, recheck);
+    for (const link of seat.links.values()) this.dirty.add(link);
+    this.#sweep(seat);
+  }
+
+  #foreignSeat(key: string): Seat {
+    let seat = this.foreign.get(key);
+    if (seat === undefined) {
+      seat = new Seat(null, key);
+      this.foreign.set(key, seat);
+      this.around.touchNode(seat.node);
+    }
+    return seat;
+  }
+
+  // --- what they list
+
+  #list(seat: Seat, peers: readonly Peer[], at: number, first: boolean, recheck: Set<Arc>): void {
+    const listed = new Set<string>();
+    let changed = false;
+    for (const peer of peers) {
+      const key = peer.public_key;
+      if (key === seat.key || listed.has(key)) continue; // its own key among the peers is the alarms' affair
+      listed.add(key);
+      const arc = seat.arcs.get(key);
+      if (arc === undefined) {
+        const added = new Arc(seat, key, peer);
+        seat.arcs.set(key, added);
+        const listers = this.#listers.get(key) ?? new Set();
+        listers.add(added);
+        this.#listers.set(key, listers);
+        recheck.add(added);
+        changed = true;
+        if (!first) this.#tellPeer(seat, peer, "peer_added", at);
+        continue;
+      }
+      this.#reconfigured(arc, peer, at, recheck);
+      arc.peer = peer;
+    }
+    for (const [key, arc] of seat.arcs) {
+      if (listed.has(key)) continue;
+      this.#tellPeer(seat, arc.peer, "peer_removed", at);
+      this.#dropArc(arc, at);
+      changed = true;
+    }
+    if (!changed) return;
+    // A wrong key may be right now, and a far end's wrong key may be for us.
+    for (const arc of seat.arcs.values()) {
+      if (arc.wrongKey || arc.link === null || arc.link.other(seat).agent === null) recheck.add(arc);
+      const far = arc.link?.other(seat);
+      for (const theirs of far?.agent === null ? [] : (far?.arcs.values() ?? [])) {
+        if (theirs.wrongKey || theirs.link === null || theirs.link.other(theirs.seat).agent === null)
+          recheck.add(theirs);
+      }
+    }
+  }
+
+  #reconfigured(arc: Arc, peer: Peer, at: number, recheck: Set<Arc>): void {
+    const before = arc.peer;
+    const { link } = arc;
+    if (before.endpoint !== peer.endpoint) {
+      if (link !== null) {
+        this.dirty.add(link);
+        const far = link.other(arc.seat);
+        if (before.endpoint !== null && peer.endpoint !== null) {
+          this.#tell(
+            link,
+            "roamed",
+            "info",
+            at,
+            `${this.around.label(far)} is seen at ${peer.endpoint} now (was ${before.endpoint})`,
+            {
+              from: before.endpoint,
+              to: peer.endpoint,
+              observed_by: arc.seat.node,
+            },
+          );
+        }
+        if (far.agent === null) this.around.touchNode(far.node);
+      }
+      if (link === null || arc.wrongKey || link.other(arc.seat).agent === null) recheck.add(arc);
+    }
+    if (!sameList(before.allowed_ips, peer.allowed_ips)) {
+      if (link !== null) {
+        this.dirty.add(link);
+        this.around.touchNode(link.other(arc.seat).node);
+        this.#tell(
+          link,
+          "allowed_ips_changed",
+          "info",
+          at,
+          `${this.around.label(arc.seat)} changed AllowedIPs for ${this.around.label(link.other(arc.seat))}`,
+          {
+            from: before.allowed_ips,
+            to: peer.allowed_ips,
+            observed_by: arc.seat.node,
+          },
+        );
+      }
+    }
+    if (
+      link !== null &&
+      (before.persistent_keepalive_s !== peer.persistent_keepalive_s || before.via?.interface !== peer.via?.interface)
+    ) {
+      this.dirty.add(link);
+    }
+  }
+
+  #sample(arc: Arc, report: Report, effective: Report, at: number): void {
+    const { link, peer, seat } = arc;
+    const other = link?.arcOf(link.other(seat)) ?? null;
+    arc.take(
+      {
+        collectedAt: report.collected_at,
+        observedAt: at,
+        handshakeAt: peer.latest_handshake_at,
+        rx: peer.rx_bytes,
+        tx: peer.tx_bytes,
+        keepalive: peer.persistent_keepalive_s ?? 0,
+      },
+      other,
+    );
+    const loops = isOwnTunnel(effective, seat.name!, peer);
+    if (loops !== arc.loops) arc.loops = loops;
+    if (link === null) return;
+    const far = link.other(seat);
+    const attached = attachedPrefixes(
+      seat.addresses,
+      far.agent === null ? null : far.agent.addresses,
+      peer.allowed_ips,
+    );
+    if (!sameList(attached, arc.attached)) {
+      arc.attached = attached;
+      this.around.touchNode(far.node);
+    }
+    const exit =
+      peer.allowed_ips.some((prefix) => prefix === "0.0.0.0/0" || prefix === "::/0") && exitsBy(effective, seat.name!);
+    if (exit !== arc.exit) {
+      arc.exit = exit;
+      this.around.touchNode(far.node);
+    }
+    const nat = this.#isNatted(arc, far);
+    if (nat !== arc.nat) {
+      arc.nat = nat;
+      this.dirty.add(link);
+      this.around.touchNode(far.node);
+    }
+    if (link.arcA !== null && link.arcB !== null && link.arcA.samples > 0 && link.arcB.samples > 0) {
+      const counters = { aTx: link.arcA.tx, aRx: link.arcA.rx, bTx: link.arcB.tx, bRx: link.arcB.rx };
+      if (link.loss !== null) link.loss.take(at, counters);
+      else if ((arc.txBps ?? 0) + (arc.rxBps ?? 0) > LOSS_BPS) link.loss = new LossMeter(at, counters);
+    }
+  }
+
+  /** By the handshake's word alone: an endpoint that was only configured proves nothing. */
+  #isNatted(arc: Arc, far: Seat): boolean {
+    if (far.agent === null || far.agent.addresses.size === 0) return false;
+    if (arc.peer.endpoint === null || arc.handshakeAt === null || arc.wrongKey) return false;
+    const endpoint = parseEndpoint(arc.peer.endpoint);
+    return endpoint !== null && !far.agent.addresses.has(endpoint.address);
+  }
+
+  #dropArcs(seat: Seat, at: number): void {
+    for (const arc of [...seat.arcs.values()]) this.#dropArc(arc, at);
+  }
+
+  #dropArc(arc: Arc, at: number): void {
+    arc.seat.arcs.delete(arc.key);
+    const listers = this.#listers.get(arc.key);
+    listers?.delete(arc);
+    if (listers?.size === 0) this.#listers.delete(arc.key);
+    this.#detach(arc, at);
+  }
+
+  // --- links
+
+  /** Finds the far end of what an interface lists, and puts it on the link between the two. */
+  #resolve(arc: Arc, at: number, now: number): void {
+    if (arc.seat.arcs.get(arc.key) !== arc) return;
+    const { seat: target, wrongKey } = this.#target(arc, now);
+    const { seat } = arc;
+    if (arc.link !== null && arc.link.other(seat) === target && arc.wrongKey === wrongKey) return;
+    // The same key, now meant for another interface: the edge goes with it.
+    const was = arc.link?.other(seat) ?? null;
+    if (
+      arc.link !== null &&
+      was !== null &&
+      was !== target &&
+      was.key === target.key &&
+      arc.link.arcOf(was) === null &&
+      !seat.links.has(target)
+    ) {
+      this.#replace(arc.link, was, target, at);
+    }
+    let link = seat.links.get(target) ?? null;
+    const standing = link?.arcOf(seat) ?? null;
+    if (standing !== null && standing !== arc) {
+      // Two entries for one far end: the one with its present key speaks.
+      if (wrongKey || !standing.wrongKey) {
+        this.#detach(arc, at);
+        arc.wrongKey = wrongKey;
+        return;
+      }
+      standing.link = null;
+      link!.setArc(seat, null);
+    }
+    if (arc.link !== null && arc.link !== link) this.#detach(arc, at);
+    link = seat.links.get(target) ?? this.#newLink(seat, target, arc, at);
+    arc.link = link;
+    arc.wrongKey = wrongKey;
+    link.setArc(seat, arc);
+    this.dirty.add(link);
+    this.around.touchNode(target.node);
+    this.judge(link, at, now);
+  }
+
+  #target(arc: Arc, now: number): { seat: Seat; wrongKey: boolean } {
+    const { seat, key } = arc;
+    const owners = (this.owners.get(key) ?? []).filter((owner) => owner !== seat);
+    if (owners.length === 1) return { seat: owners[0]!, wrongKey: false };
+    if (owners.length > 1) return { seat: this.#pick(arc, owners, now), wrongKey: false };
+    const former = this.#former.get(key);
+    if (former !== undefined && former !== seat && former.agent !== seat.agent) {
+      return { seat: former, wrongKey: former.goneSince === null && former.key !== key };
+    }
+    const endpoint = arc.peer.endpoint === null ? null : parseEndpoint(arc.peer.endpoint);
+    if (endpoint !== null) {
+      for (const agent of this.around.agentsAt(endpoint.address) ?? []) {
+        if (agent === seat.agent) continue;
+        for (const candidate of agent.seats) {
+          // At B's address and port; B lists us, and we lack B's key.
+          if (
+            candidate.goneSince === null &&
+            candidate.port === endpoint.port &&
+            candidate.arcs.has(seat.key) &&
+            !seat.arcs.has(candidate.key)
+          ) {
+            return { seat: candidate, wrongKey: true };
+          }
+        }
+      }
+    }
+    return { seat: this.#foreignSeat(key), wrongKey: false };
+  }
+
+  /** Of several interfaces with one key: those that report; whose address and port fit; the one it was; the first. */
+  #pick(arc: Arc, owners: readonly Seat[], now: number): Seat {
+    const endpoint = arc.peer.endpoint === null ? null : parseEndpoint(arc.peer.endpoint);
+    const was = arc.link?.other(arc.seat) ?? null;
+    const score = (owner: Seat) =>
+      (this.isFresh(owner, now) ? 16 : 0) +
+      (owner === was ? 4 : 0) +
+      (endpoint !== null && owner.agent!.addresses.has(endpoint.address) ? 2 : 0) +
+      (endpoint !== null && owner.port === endpoint.port ? 1 : 0) +
+      (was === null &&
+      owner.addresses.some((text) =>
+        arc.peer.allowed_ips.includes(`${text.split("/")[0]}/${text.includes(":") ? 128 : 32}`),
+      )
+        ? 1
+        : 0);
+    return owners.reduce((best, owner) => (score(owner) > score(best) ? owner : best));
+  }
+
+  #newLink(a: Seat, b: Seat, arc: Arc, at: number): Link {
+    const stored = this.#claim(a.key, b.key, arc.key, a, b);
+    // A stored edge keeps its orientation.
+    const swap = stored !== null && stored.a.node !== a.node && stored.a.public_key !== a.key;
+    const [first, second] = swap ? [b, a] : [a, b];
+    const link = new Link(
+      stored?.id ?? this.around.newId(),
+      first,
+      second,
+      stored?.first_seen_at ?? at,
+      stored?.changed_at ?? at,
+    );
+    if (stored !== null) {
+      link.state = stored.state;
+      link.cause = stored.cause;
+      link.loaded = { state: stored.state, changedAt: stored.changed_at };
+      if (stored.state === "stale" || stored.state === "never")
+        link.remembered = { since: stored.changed_at, cause: stored.cause };
+      if (stored.network !== null) for (const seat of [a, b]) this.networks.adopt(seat, stored.network);
+    }
+    this.links.set(link.id, link);
+    a.links.set(b, link);
+    b.links.set(a, link);
+    this.networks.linked(link);
+    return link;
+  }
+
+  /** The stored edge of two keys, taken once. */
+  #claim(aKey: string, bKey: string, listedKey: string, a: Seat, b: Seat): TopologyEdge | null {
+    for (const pair of new Set([pairOf(aKey, bKey), pairOf(aKey, listedKey)])) {
+      const edges = this.#stored.get(pair);
+      if (edges === undefined) continue;
+      // Two tunnels may join the same two keys' hosts: names and nodes tell them apart.
+      const fit = (edge: TopologyEdge) =>
+        [edge.a, edge.b].filter(
+          (end) =>
+            (end.node === a.node && end.interface === a.name) || (end.node === b.node && end.interface === b.name),
+        ).length;
+      const best = edges.reduce((one, other) => (fit(other) > fit(one) ? other : one));
+      const rest = edges.filter((edge) => edge !== best);
+      if (rest.length === 0) this.#stored.delete(pair);
+      else this.#stored.set(pair, rest);
+      return best;
+    }
+    return null;
+  }
+
+  #detach(arc: Arc, at: number): void {
+    const { link } = arc;
+    arc.link = null;
+    if (link === null) return;
+    if (link.arcOf(arc.seat) === arc) link.setArc(arc.seat, null);
+    // Another entry of the same interface may have stood in its shadow.
+    this.dirty.add(link);
+    this.around.touchNode(link.other(arc.seat).node);
+    if (link.arcA === null && link.arcB === null) this.#end(link, at);
+  }
+
+  #end(link: Link, _at: number): void {
+    link.ended = true;
+    this.links.delete(link.id);
+    link.a.links.delete(link.b);
+    link.b.links.delete(link.a);
+    this.dirty.add(link);
+    this.networks.unlinked(link);
+    this.#sweep(link.a);
+    this.#sweep(link.b);
+  }
+
+  /** Puts `to` where `from` was on a link; a link between the same two that is there already gives way to the older. */
+  #replace(link: Link, from: Seat, to: Seat, at: number): void {
+    const other = link.other(from);
+    const standing = other.links.get(to) ?? null;
+    const theirs = link.arcOf(other);
+    if (standing !== null || other === to) {
+      if (theirs !== null) {
+        theirs.link = null;
+        link.setArc(other, null);
+      }
+      const ours = link.arcOf(from);
+      if (ours !== null) ours.link = null;
+      link.setArc(from, null);
+      this.#end(link, at);
+      return;
+    }
+    from.links.delete(other);
+    other.links.delete(from);
+    const ours = link.arcOf(from);
+    if (ours !== null) {
+      ours.link = null;
+      link.setArc(from, null);
+    }
+    if (link.a === from) link.a = to;
+    else link.b = to;
+    to.links.set(other, link);
+    other.links.set(to, link);
+    if (from.network !== null && to.network === null) this.networks.adopt(to, from.network.id);
+    this.networks.linked(link);
+    this.dirty.add(link);
+    this.around.touchNode(from.node);
+    this.around.touchNode(to.node);
+    if (from.links.size === 0 && from.network !== null) this.networks.left(from);
+    if (from.agent === null) this.#sweep(from);
+  }
+
+  #word(link: Link, seat: Seat, now: number): EndWord {
+    const arc = link.arcOf(seat);
+    return {
+      fresh: this.isFresh(seat, now),
+      up: seat.up,
+      goneSince: seat.goneSince,
+      listed:
+        arc === null
+          ? null
+          : { memory: arc, hasEndpoint: arc.peer.endpoint !== null, wrongKey: arc.wrongKey, loops: arc.loops },
+    };
+  }
+
+  // --- events
+
+  #tell(
+    link: Link,
+    code: string,
+    severity: NewEvent["severity"],
+    at: number,
+    what: string,
+    details: Record<string, unknown> = {},
+  ): void {
+    if (link.stored === null) return;
+    this.around.event({
+      at,
+      code,
+      severity,
+      subject: `edge:${link.id}`,
+      agent_id: link.a.agent?.id ?? link.b.agent?.id ?? null,
+      message: `${this.around.label(link.a)} – ${this.around.label(link.b)}: ${what}`,
+      details: { a: link.a.node, b: link.b.node, ...details },
+    });
+  }
+
+  #tellPeer(seat: Seat, peer: Peer, code: "peer_added" | "peer_removed", at: number): void {
+    const agent = seat.agent!;
+    const owner = this.owners.get(peer.public_key)?.[0] ?? this.foreign.get(peer.public_key);
+    const name = owner === undefined ? peer.public_key : this.around.label(owner);
+    this.around.event({
+      at,
+      code,
+      severity: "info",
+      subject: `agent:${agent.id}`,
+      agent_id: agent.id,
+      message: `${agent.record.hostname} ${code === "peer_added" ? "lists" : "no longer lists"} ${name} on ${seat.name ?? "an interface"}`,
+      details: { interface: seat.name, public_key: peer.public_key, allowed_ips: peer.allowed_ips },
+    });
+  }
+}
