@@ -62,6 +62,9 @@ export class Arc extends PeerMemory {
   wrongKey = false;
   /** Its packets go round in its own tunnel. */
   loops = false;
+  /** The interface that its packets leave by; null: unknown. And the endpoint for which that was found out. */
+  carrier: string | null = null;
+  carriedFor: string | null = null;
   /** Prefixes that this entry says the far end routes for others. */
   attached: readonly string[] = [];
   /** This host's default route leads to the far end. */

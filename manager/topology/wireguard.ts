@@ -7,7 +7,7 @@ import type { Peer, Report, Wireguard } from "../../shared/report.ts";
 import type { NewEvent } from "../model.ts";
 import { type AgentMemory, Arc, Link, Seat } from "./memory.ts";
 import { Networks } from "./networks.ts";
-import { attachedPrefixes, exitsBy, isOwnTunnel } from "./prefixes.ts";
+import { attachedPrefixes, carrierOf, exitsBy, isOwnTunnel } from "./prefixes.ts";
 import { LossMeter } from "./rates.ts";
 import { type EndWord, isQuietMove, judge } from "./state.ts";
 import { reasonOf } from "./words.ts";
@@ -83,8 +83,16 @@ export class WireguardLayer {
     return seat.agent !== null && now - seat.heardAt < FRESH_INTERVALS * seat.agent.intervalMs;
   }
 
-  /** Takes an agent's WireGuard section. `first`: its first report, whose peers are no news. */
-  take(agent: AgentMemory, report: Report, effective: Report, at: number, now: number, first: boolean): void {
+  /** Takes an agent's WireGuard section. `first`: its first report, whose peers are no news; `rerouted`: its routes changed. */
+  take(
+    agent: AgentMemory,
+    report: Report,
+    effective: Report,
+    at: number,
+    now: number,
+    first: boolean,
+    rerouted: boolean,
+  ): void {
     if (report.wireguard === null) return;
     const shown = new Set<Seat>();
     const recheck = new Set<Arc>();
@@ -98,7 +106,11 @@ export class WireguardLayer {
       seat.heardAt = now;
       this.#list(seat, item.peers, at, first, recheck);
     }
-    for (const seat of [...agent.seats]) if (!shown.has(seat)) this.#gone(seat, at, recheck);
+    for (const seat of [...agent.seats]) {
+      if (shown.has(seat)) continue;
+      this.#gone(seat, at, recheck);
+      seat.heardAt = now; // its host says that it is gone
+    }
     for (const arc of recheck) this.#resolve(arc, at, now);
     for (const seat of moved) this.networks.readdressed(seat);
     for (const item of report.wireguard) {
@@ -109,7 +121,7 @@ export class WireguardLayer {
       if (seat === undefined) continue;
       for (const peer of item.peers!) {
         const arc = seat.arcs.get(peer.public_key);
-        if (arc !== undefined) this.#sample(arc, report, effective, at);
+        if (arc !== undefined) this.#sample(arc, report, effective, at, rerouted);
       }
     }
     for (const seat of agent.seats) for (const link of seat.links.values()) this.judge(link, at, now);
@@ -388,7 +400,7 @@ export class WireguardLayer {
     }
   }
 
-  #sample(arc: Arc, report: Report, effective: Report, at: number): void {
+  #sample(arc: Arc, report: Report, effective: Report, at: number, rerouted: boolean): void {
     const { link, peer, seat } = arc;
     const other = link?.arcOf(link.other(seat)) ?? null;
     arc.take(
@@ -402,9 +414,15 @@ export class WireguardLayer {
       },
       other,
     );
-    const loops = isOwnTunnel(effective, seat.name!, peer);
-    if (loops !== arc.loops) arc.loops = loops;
+    arc.loops = isOwnTunnel(effective, seat.name!, peer);
     if (link === null) return;
+    // Without the host's own word it takes a walk through its routes: only when they or the endpoint changed.
+    if (peer.via !== undefined || rerouted || arc.samples === 1 || arc.carriedFor !== peer.endpoint) {
+      const carrier = carrierOf(effective, peer);
+      if (carrier !== arc.carrier) this.dirty.add(link);
+      arc.carrier = carrier;
+      arc.carriedFor = peer.endpoint;
+    }
     const far = link.other(seat);
     const attached = attachedPrefixes(
       seat.addresses,
