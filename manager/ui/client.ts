@@ -1,0 +1,215 @@
+// Owns the talk with the manager: the first answers, the stream and its coming back, the login, and what an operator asks for.
+import type {
+  AgentsResponse,
+  Alarm,
+  AlarmsResponse,
+  ErrorResponse,
+  Event,
+  EventsResponse,
+  HealthResponse,
+  StreamEvents,
+  TopologyResponse,
+} from "../../shared/api.ts";
+import { Picture } from "./picture.ts";
+import { BEFORE_MS } from "./situation.ts";
+import type { Store } from "./store.ts";
+
+/** Ages, rates and counters move without an event of the stream: they are asked for anew this often; a large network's
+ * (its answer has tens of megabytes, and reading it holds the page up) every fifth minute. */
+const REFRESH_MS = 30_000;
+const LARGE_REFRESH_MS = 300_000;
+const LARGE_EDGES = 5000;
+/** After a stream that the manager refused; one that only broke off comes back by the browser's own hand, after 2 s. */
+const RETRY_MS = 5000;
+/** An answer later than this is none. */
+const TIMEOUT_MS = 20_000;
+/** As many as one page of the API may hold. */
+const PAGE = 1000;
+/** Events kept in memory for the first screen. */
+const MAX_EVENTS = 1000;
+
+/** The manager said no: with its code and its remedy. */
+export class Refusal extends Error {
+  constructor(
+    readonly status: number,
+    readonly code: string,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+/** Asks the manager for JSON. @throws Refusal with its words; TypeError or AbortError when it was not reached. */
+export async function ask<T>(path: string, body?: unknown): Promise<T> {
+  const response = await fetch(path, {
+    signal: AbortSignal.timeout(TIMEOUT_MS),
+    ...(body === undefined
+      ? {}
+      : { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) }),
+  });
+  const answer: unknown = await response.json().catch(() => null);
+  // 503 of the healthcheck is an answer too: it says what is wrong.
+  if (response.ok || (answer !== null && typeof answer === "object" && "database" in answer)) return answer as T;
+  const { error, message } = (answer ?? {}) as Partial<ErrorResponse>;
+  throw new Refusal(response.status, error ?? "failed", message ?? `the manager answered ${response.status}`);
+}
+
+export function words(error: unknown): string {
+  if (error instanceof Refusal) return error.message;
+  return "the manager does not answer";
+}
+
+export type Client = {
+  login(token: string): Promise<void>;
+  logout(): Promise<void>;
+  acknowledge(alarm: Alarm): Promise<void>;
+  /** Shows a past moment, or now again (null). */
+  showAt(at: number | null): Promise<void>;
+  refresh(): Promise<void>;
+};
+
+export function startClient(store: Store): Client {
+  let stream: EventSource | null = null;
+  let greeted = false;
+  let retry: ReturnType<typeof setTimeout> | null = null;
+  let shownAt: number | null = null;
+  let refreshedAt = 0;
+  // Changes that arrive while a whole answer is on its way: they are newer than it, or do no harm.
+  let waiting: StreamEvents["topology"][] | null = null;
+
+  const failed = (error: unknown) => {
+    if (error instanceof Refusal && (error.status === 401 || error.status === 421)) {
+      stream?.close();
+      stream = null;
+      store.set({ phase: "login", live: false, problem: null });
+      return;
+    }
+    const { phase } = store.get();
+    store.set({ problem: words(error), phase: phase === "ready" ? "ready" : "failed" });
+    later();
+  };
+
+  const later = () => {
+    retry ??= setTimeout(() => {
+      retry = null;
+      if (store.get().phase !== "login") void begin();
+    }, RETRY_MS);
+  };
+
+  const refresh = async () => {
+    waiting ??= [];
+    const [agents, topology, health] = await Promise.all([
+      ask<AgentsResponse>("/status/agents"),
+      ask<TopologyResponse>("/status/topology"),
+      ask<HealthResponse>("/status/healthcheck"),
+    ]);
+    const { picture } = store.get();
+    picture.replace(topology);
+    for (const change of waiting ?? []) if (change.at >= topology.at) picture.apply(change);
+    waiting = null;
+    refreshedAt = Date.now();
+    store.set({
+      agents: agents.agents,
+      health,
+      version: health.version,
+      clockOffset: agents.server_time_at - Date.now(),
+      phase: "ready",
+      problem: null,
+    });
+  };
+
+  const refreshRest = async () => {
+    const [alarms, events] = await Promise.all([
+      ask<AlarmsResponse>(`/status/alarms?state=open&limit=${PAGE}`),
+      // Two hours: the hour before a cause of the last hour.
+      ask<EventsResponse>(`/status/events?limit=${PAGE}&from=${Math.max(0, Math.round(store.now() - 2 * BEFORE_MS))}`),
+    ]);
+    store.set({ alarms: new Map(alarms.alarms.map((alarm) => [alarm.id, alarm])), events: events.events });
+  };
+
+  const begin = async () => {
+    try {
+      listen();
+      await refresh();
+      await refreshRest();
+    } catch (error) {
+      failed(error);
+    }
+  };
+
+  const lost = () => {
+    const { lostAt } = store.get();
+    store.set({ live: false, lostAt: lostAt ?? Date.now() });
+  };
+
+  const listen = () => {
+    if (stream !== null && stream.readyState !== EventSource.CLOSED) return;
+    stream = new EventSource("/status/stream");
+    const on = <Name extends keyof StreamEvents>(name: Name, take: (data: StreamEvents[Name]) => void) =>
+      stream!.addEventListener(name, (message) => take(JSON.parse((message as MessageEvent<string>).data)));
+    on("hello", ({ version, server_time_at: at }) => {
+      store.set({ live: true, lostAt: null, version, clockOffset: at - Date.now(), problem: null });
+      // What happened between two streams is in no event: ask for all of it.
+      if (greeted) void Promise.all([refresh(), refreshRest()]).catch(failed);
+      greeted = true;
+    });
+    on("topology", (change) => {
+      if (waiting !== null) return void waiting.push(change);
+      store.get().picture.apply(change);
+      store.set({});
+    });
+    on("alarm", (alarm) => {
+      const alarms = new Map(store.get().alarms);
+      if (alarm.state === "resolved") alarms.delete(alarm.id);
+      else alarms.set(alarm.id, alarm);
+      store.set({ alarms });
+    });
+    on("event", (event: Event) => {
+      store.set({ events: [event, ...store.get().events].slice(0, MAX_EVENTS) });
+    });
+    stream.addEventListener("error", () => {
+      lost();
+      if (stream?.readyState === EventSource.CLOSED) later();
+    });
+  };
+
+  setInterval(() => {
+    const { phase, picture } = store.get();
+    if (document.hidden || phase !== "ready") return;
+    if (picture.edges.size > LARGE_EDGES && Date.now() - refreshedAt < LARGE_REFRESH_MS) return;
+    void refresh().catch(failed);
+  }, REFRESH_MS);
+  setInterval(() => {
+    if (!document.hidden) store.set({ second: store.get().second + 1 });
+  }, 1000);
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden && store.get().phase === "ready") void refresh().catch(failed);
+  });
+
+  void begin();
+  return {
+    async login(token) {
+      await ask("/status/login", { token });
+      store.set({ phase: "loading" });
+      await begin();
+    },
+    async logout() {
+      await ask("/status/logout", {});
+      location.reload();
+    },
+    async acknowledge(alarm) {
+      const answer = await ask<Partial<Alarm>>(`/status/alarms/${encodeURIComponent(alarm.id)}/ack`, {});
+      const alarms = new Map(store.get().alarms);
+      alarms.set(alarm.id, { ...alarm, state: "acknowledged", acknowledged_at: store.now(), ...answer });
+      store.set({ alarms });
+    },
+    async showAt(at) {
+      shownAt = at;
+      if (at === null) return store.set({ past: null });
+      const topology = await ask<TopologyResponse>(`/status/topology?at=${at}`);
+      // A later wish came meanwhile.
+      if (shownAt === at) store.set({ past: new Picture(topology) });
+    },
+    refresh,
+  };
+}
