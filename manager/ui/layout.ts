@@ -41,9 +41,14 @@ export function layOut(ids: readonly string[], links: readonly Link[], positions
   const fresh = ids.filter((id) => !positions.has(id));
   if (fresh.length === 0) return { work: () => true };
   const neighbours = new Map<string, string[]>();
+  const join = (from: string, to: string) => {
+    const list = neighbours.get(from);
+    if (list === undefined) neighbours.set(from, [to]);
+    else list.push(to);
+  };
   for (const { source, target } of links) {
-    neighbours.set(source, [...(neighbours.get(source) ?? []), target]);
-    neighbours.set(target, [...(neighbours.get(target) ?? []), source]);
+    join(source, target);
+    join(target, source);
   }
   const random = seeded();
   // Well connected ones first, on a sunflower; the others beside the first neighbour that stands.
