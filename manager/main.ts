@@ -34,7 +34,7 @@ async function main(): Promise<number> {
     case "verify-log":
       return (await import("./commands.ts")).verifyLogCommand(settings, log, print, complain);
     case "backup":
-      return (await import("./commands.ts")).backupCommand(settings, command.path, log, print, complain);
+      return (await import("./commands.ts")).backupCommand(settings, command.path, print);
     case "check-notify":
       return (await import("./commands.ts")).checkNotifyCommand(settings, print, complain);
     case "serve":
@@ -69,5 +69,5 @@ try {
   process.exit(await main());
 } catch (error) {
   complain(reason(error));
-  process.exit(1);
+  process.exit(error instanceof SettingError ? 2 : 1);
 }

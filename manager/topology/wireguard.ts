@@ -10,6 +10,7 @@ import { Networks } from "./networks.ts";
 import { attachedPrefixes, carrierOf, exitsBy, isOwnTunnel } from "./prefixes.ts";
 import { LossMeter } from "./rates.ts";
 import { type EndWord, isQuietMove, judge } from "./state.ts";
+import { hashOf } from "./versions.ts";
 import { reasonOf } from "./words.ts";
 
 /** Heard under so many intervals ago is fresh (2-topology.md, Terms). */
@@ -33,6 +34,8 @@ export type Surroundings = {
   label(seat: Seat): string;
   /** Agents that have this address now. */
   agentsAt(address: string): ReadonlySet<AgentMemory> | null;
+  /** The manager has only just started, and has not heard it since. */
+  isGraced(agent: AgentMemory, now: number): boolean;
   /** What history has of a node may differ from what is so. */
   touchNode(id: string): void;
   event(event: NewEvent): void;
@@ -80,7 +83,8 @@ export class WireguardLayer {
   }
 
   isFresh(seat: Seat, now: number): boolean {
-    return seat.agent !== null && now - seat.heardAt < FRESH_INTERVALS * seat.agent.intervalMs;
+    if (seat.agent === null || seat.heardAt === Number.NEGATIVE_INFINITY) return false;
+    return now - seat.heardAt < FRESH_INTERVALS * seat.agent.intervalMs || this.around.isGraced(seat.agent, now);
   }
 
   /** Takes an agent's WireGuard section. `first`: its first report, whose peers are no news; `rerouted`: its routes changed. */
@@ -112,6 +116,13 @@ export class WireguardLayer {
       seat.heardAt = now; // its host says that it is gone
     }
     for (const arc of recheck) this.#resolve(arc, at, now);
+    // Who is listed now may have listed us under a key that nobody has: that was us.
+    for (const arc of recheck) {
+      if (arc.seat.agent !== agent || arc.link === null) continue;
+      for (const theirs of [...arc.link.other(arc.seat).arcs.values()]) {
+        if (theirs.link === null || theirs.link.other(theirs.seat).agent === null) this.#resolve(theirs, at, now);
+      }
+    }
     for (const seat of moved) this.networks.readdressed(seat);
     for (const item of report.wireguard) {
       const seat =
@@ -577,6 +588,7 @@ export class WireguardLayer {
       link.state = stored.state;
       link.cause = stored.cause;
       link.loaded = { state: stored.state, changedAt: stored.changed_at };
+      link.stored = hashOf(stored);
       if (stored.state === "stale" || stored.state === "never")
         link.remembered = { since: stored.changed_at, cause: stored.cause };
       if (stored.network !== null) for (const seat of [a, b]) this.networks.adopt(seat, stored.network);

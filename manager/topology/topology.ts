@@ -1,0 +1,533 @@
+// Owns the inferred picture: it takes reports and the clock, keeps every layer in memory, answers what alarms, path and
+// views ask, and hands out what history is to keep. Pure: time is given. One report costs what its own links cost.
+import type { TopologyEdge, TopologyNetwork, TopologyNode, TopologyResponse } from "../../shared/api.ts";
+import { isLinkLocal, isLoopback } from "../../shared/net.ts";
+import type { Report } from "../../shared/report.ts";
+import type { AgentRecord, NewEvent, Observation, TopologyChange, TopologyReader, Version } from "../model.ts";
+import { AgentMemory, type Link, type Seat } from "./memory.ts";
+import { networkView } from "./networks.ts";
+import { PhysicalLayer } from "./physical.ts";
+import { type PlainEdge, PlainLayers } from "./plain.ts";
+import { cachedPrefix, routedBy } from "./prefixes.ts";
+import { RelayLayer } from "./relay.ts";
+import { agentView, type Carriers, type Form, foreignView, linkView, plainView, seatLabel } from "./render.ts";
+import { withSegments } from "./segments.ts";
+import { TunnelLayer } from "./tunnels.ts";
+import { hashOf } from "./versions.ts";
+import { FRESH_INTERVALS, WireguardLayer } from "./wireguard.ts";
+
+/** Not heard since the manager's start counts as silent after this, at least (2-topology.md, Alarms). */
+const START_GRACE_MS = 90_000;
+/** How often evidence is looked at for its age. */
+const EXPIRE_MS = 5_000;
+
+export type Stored = { nodes: TopologyNode[]; edges: TopologyEdge[]; networks: TopologyNetwork[] };
+
+function sameRoutes(a: Report["routes"], b: Report["routes"]): boolean {
+  if (a === b) return true;
+  if (a === null || b === null || a.length !== b.length) return false;
+  return a.every((route, i) => {
+    const other = b[i]!;
+    return (
+      route.destination === other.destination &&
+      route.interface === other.interface &&
+      route.gateway === other.gateway &&
+      route.metric === other.metric &&
+      route.table === other.table
+    );
+  });
+}
+
+/** Sections that failed, as the last report had them; a WireGuard interface that could not be read likewise. */
+function filled(report: Report, before: Report | null): Report {
+  if (before === null) return report;
+  const wireguard =
+    report.wireguard?.map((item) => {
+      if (item.peers !== null) return item;
+      const last = before.wireguard?.find((other) => other.interface === item.interface);
+      return last === undefined ? item : { ...last, status: item.status };
+    }) ?? before.wireguard;
+  return {
+    ...report,
+    system: report.system ?? before.system,
+    interfaces: report.interfaces ?? before.interfaces,
+    routes: report.routes ?? before.routes,
+    neighbors: report.neighbors ?? before.neighbors,
+    wireguard,
+    rules: report.rules ?? before.rules,
+    forwarding: report.forwarding ?? before.forwarding,
+    firewall: report.firewall ?? before.firewall,
+  };
+}
+
+/** Interface and gateway of the best default route of the main table; null: none. */
+function defaultRouteOf(report: Report): string | null {
+  let best: { metric: number; text: string } | null = null;
+  for (const route of report.routes ?? []) {
+    if (
+      route.destination !== "0.0.0.0/0" ||
+      (route.table !== undefined && route.table !== "main" && route.table !== "254")
+    )
+      continue;
+    const metric = route.metric ?? 0;
+    if (best === null || metric < best.metric)
+      best = { metric, text: `${route.gateway ?? "on link"} by ${route.interface ?? "several"}` };
+  }
+  return best?.text ?? null;
+}
+
+export class Topology implements TopologyReader {
+  readonly #agents = new Map<string, AgentMemory>();
+  readonly #addresses = new Map<string, Set<AgentMemory>>();
+  readonly #wireguard: WireguardLayer;
+  readonly #plain: PlainLayers;
+  readonly #physical: PhysicalLayer;
+  readonly #tunnels: TunnelLayer;
+  readonly #relay: RelayLayer;
+  /** Nodes that history may have to hear of. */
+  readonly #touched = new Set<string>();
+  /** What history has: hash and since when. */
+  readonly #nodeVersions = new Map<string, { hash: number; at: number }>();
+  readonly #networkVersions = new Map<string, { hash: number; at: number }>();
+  /** Agents that were up when the manager stopped: they have a moment to be heard again. */
+  readonly #graced = new Set<string>();
+  readonly #startedAt: number;
+  /** Seats that were fresh when last looked at. */
+  readonly #fresh = new Set<Seat>();
+  #events: NewEvent[] = [];
+  #expiredAt = Number.NEGATIVE_INFINITY;
+  #settled = false;
+
+  constructor(
+    agents: readonly AgentRecord[],
+    stored: Stored,
+    startedAt: number,
+    newId: () => string = () => crypto.randomUUID(),
+  ) {
+    this.#startedAt = startedAt;
+    this.#wireguard = new WireguardLayer({
+      newId,
+      label: seatLabel,
+      isGraced: (agent, now) => this.#isGraced(agent, now),
+      agentsAt: (address) => this.#addresses.get(address) ?? null,
+      touchNode: (id) => this.#touched.add(id),
+      event: (event) => this.#events.push(event),
+    });
+    this.#plain = new PlainLayers(newId);
+    const agentsAt = (address: string) => this.#addresses.get(address) ?? null;
+    this.#physical = new PhysicalLayer(this.#plain, agentsAt);
+    this.#tunnels = new TunnelLayer(this.#plain, agentsAt);
+    this.#relay = new RelayLayer(this.#plain, (id) => this.#agents.get(id) ?? null);
+    for (const record of agents) this.#agents.set(record.agent_id, new AgentMemory(record));
+    this.#wireguard.remember(stored.edges.filter(({ layer }) => layer === "wireguard"));
+    this.#plain.remember(stored.edges);
+    for (const node of stored.nodes) {
+      this.#nodeVersions.set(node.id, { hash: hashOf(node), at: Number.NEGATIVE_INFINITY });
+      this.#touched.add(node.id);
+      if (node.kind === "agent" && node.status !== "down") this.#graced.add(node.id);
+    }
+    for (const network of stored.networks) {
+      this.#networkVersions.set(network.id, { hash: hashOf(network), at: Number.NEGATIVE_INFINITY });
+    }
+  }
+
+  // --- what happens
+
+  addAgent(record: AgentRecord, now: number): TopologyChange {
+    this.#agents.set(record.agent_id, new AgentMemory(record));
+    this.#touched.add(record.agent_id);
+    this.#events.push({
+      at: now,
+      code: "agent_registered",
+      severity: "info",
+      subject: `agent:${record.agent_id}`,
+      agent_id: record.agent_id,
+      message: `${record.hostname} registered`,
+      details: { hostname: record.hostname, agent_version: record.agent_version },
+    });
+    return this.#take(now);
+  }
+
+  updateAgent(record: AgentRecord, now: number): TopologyChange {
+    const agent = this.#agents.get(record.agent_id);
+    if (agent === undefined) return this.addAgent(record, now);
+    const before = agent.record;
+    agent.record = record;
+    this.#touched.add(agent.id);
+    if (before.hostname !== record.hostname)
+      for (const seat of agent.seats) for (const link of seat.links.values()) this.#wireguard.dirty.add(link);
+    if (before.agent_version !== record.agent_version) {
+      this.#agentEvent(
+        agent,
+        "agent_version_changed",
+        now,
+        `${record.hostname} runs agent ${record.agent_version} (was ${before.agent_version})`,
+        {
+          from: before.agent_version,
+          to: record.agent_version,
+        },
+      );
+    }
+    return this.#take(now);
+  }
+
+  forgetAgent(agentId: string, now: number): TopologyChange {
+    const agent = this.#agents.get(agentId);
+    if (agent === undefined) return { versions: [], events: [] };
+    this.#agents.delete(agentId);
+    this.#wireguard.forget(agent, now, now);
+    this.#physical.forget(agent);
+    this.#tunnels.forget(agent);
+    this.#relay.forget(agent);
+    this.#plain.forget(agentId);
+    this.#address(agent, new Map());
+    this.#touched.add(agentId);
+    return this.#take(now);
+  }
+
+  /**
+   * Takes an accepted report. A superseded one changes nothing but the relay's way; a late one counts at its own time.
+   * `replay`: it is in the store already; what it changes is kept back until the replay is over and then compared.
+   */
+  observe(observation: Observation, now: number, options: { replay?: boolean } = {}): TopologyChange {
+    const { report } = observation;
+    const agent = this.#agents.get(report.agent_id);
+    if (agent === undefined) return { versions: [], events: [] };
+    agent.receivedAt = Math.max(agent.receivedAt ?? 0, observation.received_at);
+    if (agent.down) {
+      agent.down = false;
+      this.#touched.add(agent.id);
+    }
+    this.#relay.take(agent, observation.relay_path, now);
+    if (!observation.superseded) this.#current(agent, observation, now);
+    if (options.replay === true) {
+      this.#events = [];
+      return { versions: [], events: [] };
+    }
+    return this.#take(observation.observed_at);
+  }
+
+  #current(agent: AgentMemory, observation: Observation, now: number): void {
+    const { report, observed_at: at } = observation;
+    const before = agent.effective;
+    const first = before === null;
+    const effective = filled(report, before);
+    agent.latest = observation;
+    agent.effective = effective;
+    agent.intervalMs = report.interval_s * 1000;
+    if (report.interfaces !== null) {
+      const addresses = new Map<string, string>();
+      for (const item of report.interfaces) {
+        for (const text of item.addresses) {
+          const prefix = cachedPrefix(text);
+          if (prefix === null || isLoopback(prefix) || isLinkLocal(prefix)) continue;
+          addresses.set(text.slice(0, text.lastIndexOf("/")), item.name);
+        }
+      }
+      const [was, is] = [[...agent.addresses.keys()].join(" "), [...addresses.keys()].join(" ")];
+      if (was !== is || first) {
+        this.#address(agent, addresses);
+        this.#touched.add(agent.id);
+        if (!first)
+          this.#agentEvent(
+            agent,
+            "addresses_changed",
+            at,
+            `${agent.record.hostname} has other addresses: ${is === "" ? "none" : is.replaceAll(" ", ", ")}`,
+            { from: was.split(" "), to: is.split(" ") },
+          );
+      } else agent.addresses = addresses;
+    }
+    if (!first && before.boot_id !== report.boot_id)
+      this.#agentEvent(agent, "rebooted", at, `${agent.record.hostname} rebooted`, {});
+    const rerouted = !sameRoutes(before?.routes ?? null, effective.routes);
+    if (report.routes !== null) {
+      const route = defaultRouteOf(report);
+      if (agent.defaultRoute !== undefined && agent.defaultRoute !== route) {
+        this.#agentEvent(
+          agent,
+          "default_route_changed",
+          at,
+          `${agent.record.hostname}: default route is ${route ?? "gone"} (was ${agent.defaultRoute ?? "none"})`,
+          {
+            from: agent.defaultRoute,
+            to: route,
+          },
+        );
+      }
+      agent.defaultRoute = route;
+    }
+    this.#wireguard.take(agent, report, effective, at, now, first, rerouted);
+    for (const seat of agent.seats) if (this.#isFresh(seat, now)) this.#fresh.add(seat);
+    this.#physical.take(agent, report, at);
+    this.#tunnels.take(agent, report, at);
+  }
+
+  /** Time passes: silence, evidence that grew old, networks that fell apart. Cheap enough for once a second. */
+  advance(now: number): TopologyChange {
+    if (!this.#settled) this.#settle(now);
+    for (const agent of this.#agents.values()) {
+      if (!agent.down && !this.#isHeard(agent, now)) {
+        agent.down = true;
+        this.#touched.add(agent.id);
+      }
+      for (const seat of agent.seats) {
+        const fresh = this.#isFresh(seat, now);
+        if (fresh === this.#fresh.has(seat)) continue;
+        if (fresh) this.#fresh.add(seat);
+        else this.#fresh.delete(seat);
+        for (const link of [...seat.links.values()]) this.#wireguard.judge(link, now, now);
+        this.#wireguard.recheckKey(seat.key, now, now);
+      }
+    }
+    if (now - this.#expiredAt >= EXPIRE_MS || now < this.#expiredAt) {
+      this.#expiredAt = now;
+      this.#plain.expire(now);
+    }
+    this.#wireguard.networks.settle((seat) => seat.agent !== null && !seat.agent.down);
+    return this.#take(now);
+  }
+
+  /** After the replay at start: what the store had and nobody lists any more ends; agents that nobody heard are silent. */
+  #settle(now: number): void {
+    this.#settled = true;
+    for (const agent of this.#agents.values()) {
+      this.#touched.add(agent.id);
+      if (agent.receivedAt !== null) agent.down = !this.#isHeard(agent, now);
+      for (const seat of agent.seats)
+        for (const link of [...seat.links.values()]) this.#wireguard.judge(link, now, now);
+    }
+    for (const edge of [...this.#wireguard.unclaimed(), ...this.#plain.unclaimed()]) this.#orphans.push(edge.id);
+  }
+  readonly #orphans: string[] = [];
+
+  #isHeard(agent: AgentMemory, now: number): boolean {
+    if (agent.receivedAt === null) return false;
+    return now - agent.receivedAt < FRESH_INTERVALS * agent.intervalMs || this.#isGraced(agent, now);
+  }
+
+  #isFresh(seat: Seat, now: number): boolean {
+    return this.#wireguard.isFresh(seat, now);
+  }
+
+  #isGraced(agent: AgentMemory, now: number): boolean {
+    return (
+      this.#graced.has(agent.id) && now < this.#startedAt + Math.max(FRESH_INTERVALS * agent.intervalMs, START_GRACE_MS)
+    );
+  }
+
+  #address(agent: AgentMemory, addresses: ReadonlyMap<string, string>): void {
+    for (const address of agent.addresses.keys()) {
+      if (addresses.has(address)) continue;
+      const owners = this.#addresses.get(address);
+      owners?.delete(agent);
+      if (owners?.size === 0) this.#addresses.delete(address);
+    }
+    for (const address of addresses.keys()) {
+      const owners = this.#addresses.get(address) ?? new Set();
+      owners.add(agent);
+      this.#addresses.set(address, owners);
+    }
+    agent.addresses = addresses;
+  }
+
+  #agentEvent(agent: AgentMemory, code: string, at: number, message: string, details: Record<string, unknown>): void {
+    this.#events.push({
+      at,
+      code,
+      severity: "info",
+      subject: `agent:${agent.id}`,
+      agent_id: agent.id,
+      message,
+      details,
+    });
+  }
+
+  // --- what history is to keep
+
+  #take(at: number): TopologyChange {
+    const versions: Version[] = [];
+    const { dirty, networks } = this.#wireguard;
+    for (const id of this.#orphans.splice(0)) versions.push({ kind: "edge", id, at, body: null });
+    for (const link of dirty)
+      this.#edgeVersion(versions, link, link.ended ? null : this.#linkView(link, "history"), at);
+    dirty.clear();
+    for (const edge of this.#plain.dirty)
+      this.#edgeVersion(versions, edge, edge.ended ? null : this.#plainView(edge), at);
+    this.#plain.dirty.clear();
+    for (const id of this.#touched) {
+      const node = this.#node(id, "history", at);
+      this.#version(versions, this.#nodeVersions, id, node, at, (time) => ({ kind: "node", id, at: time, body: node }));
+    }
+    this.#touched.clear();
+    for (const network of networks.dirty) {
+      const body = networks.all.get(network.id) === network ? networkView(network) : null;
+      this.#version(versions, this.#networkVersions, network.id, body, at, (time) => ({
+        kind: "network",
+        id: network.id,
+        at: time,
+        body,
+      }));
+    }
+    networks.dirty.clear();
+    if (this.#settled) {
+      // Networks of the store that no link brought back.
+      for (const id of this.#networkVersions.keys()) {
+        if (!networks.all.has(id))
+          this.#version(versions, this.#networkVersions, id, null, at, (time) => ({
+            kind: "network",
+            id,
+            at: time,
+            body: null,
+          }));
+      }
+    }
+    const events = this.#events;
+    this.#events = [];
+    return { versions, events };
+  }
+
+  #edgeVersion(versions: Version[], edge: Link | PlainEdge, body: TopologyEdge | null, at: number): void {
+    const hash = body === null ? null : hashOf(body);
+    if (hash === edge.stored) return;
+    edge.stored = hash;
+    // History only goes on: a late report's change stands right after what is there already.
+    edge.storedAt = Math.max(at, edge.storedAt);
+    versions.push({ kind: "edge", id: edge.id, at: edge.storedAt, body });
+  }
+
+  #version(
+    versions: Version[],
+    known: Map<string, { hash: number; at: number }>,
+    id: string,
+    body: TopologyNode | TopologyNetwork | null,
+    at: number,
+    make: (at: number) => Version,
+  ): void {
+    const before = known.get(id);
+    if (body === null) {
+      if (before === undefined) return;
+      known.delete(id);
+      versions.push(make(Math.max(at, before.at)));
+      return;
+    }
+    const hash = hashOf(body);
+    if (before?.hash === hash) return;
+    const time = Math.max(at, before?.at ?? at);
+    known.set(id, { hash, at: time });
+    versions.push(make(time));
+  }
+
+  // --- what is shown
+
+  readonly #carriers: Carriers = {
+    plain: (id) => this.#plain.of(id),
+    seat: (agent, name) => agent.seats.find((seat) => seat.name === name && seat.goneSince === null) ?? null,
+  };
+
+  #linkView(link: Link, form: Form): TopologyEdge {
+    return linkView(link, this.#wireguard.reason(link), form, this.#carriers);
+  }
+
+  #plainView(edge: PlainEdge): TopologyEdge {
+    return plainView(edge, this.#carriers, (agent, address) =>
+      agent.effective === null ? null : routedBy(agent.effective, address),
+    );
+  }
+
+  #node(id: string, form: Form, now: number): TopologyNode | null {
+    const agent = this.#agents.get(id);
+    if (agent !== undefined) return agentView(agent, form, now);
+    const foreign = id.startsWith("wg:") ? this.#wireguard.foreign.get(id.slice(3)) : undefined;
+    return foreign === undefined ? null : foreignView(foreign);
+  }
+
+  /** The whole picture now, large segments as one node each. */
+  view(now: number): TopologyResponse {
+    return withSegments({
+      nodes: [...this.#allNodes(now)],
+      edges: [...this.edges()],
+      networks: [...this.networks()],
+      at: now,
+    });
+  }
+
+  *#allNodes(now: number): Iterable<TopologyNode> {
+    for (const agent of this.#agents.values()) yield agentView(agent, "live", now);
+    for (const seat of this.#wireguard.foreign.values()) yield foreignView(seat);
+  }
+
+  agents(): Iterable<string> {
+    return this.#agents.keys();
+  }
+
+  agent(agentId: string): AgentRecord | null {
+    return this.#agents.get(agentId)?.record ?? null;
+  }
+
+  latest(agentId: string): Observation | null {
+    return this.#agents.get(agentId)?.latest ?? null;
+  }
+
+  effective(agentId: string): Report | null {
+    return this.#agents.get(agentId)?.effective ?? null;
+  }
+
+  edge(edgeId: string): TopologyEdge | null {
+    const link = this.#wireguard.links.get(edgeId);
+    if (link !== undefined) return this.#linkView(link, "live");
+    const plain = this.#plain.edges.get(edgeId);
+    return plain === undefined ? null : this.#plainView(plain);
+  }
+
+  edgesOf(nodeId: string): TopologyEdge[] {
+    const seats =
+      this.#agents.get(nodeId)?.seats ??
+      (nodeId.startsWith("wg:") ? [this.#wireguard.foreign.get(nodeId.slice(3))] : []);
+    const edges: TopologyEdge[] = [];
+    for (const seat of seats) for (const link of seat?.links.values() ?? []) edges.push(this.#linkView(link, "live"));
+    for (const edge of this.#plain.of(nodeId)) edges.push(this.#plainView(edge));
+    return edges;
+  }
+
+  *edges(): Iterable<TopologyEdge> {
+    for (const link of this.#wireguard.links.values()) yield this.#linkView(link, "live");
+    for (const edge of this.#plain.edges.values()) yield this.#plainView(edge);
+  }
+
+  node(nodeId: string): TopologyNode | null {
+    return this.#node(nodeId, "history", 0);
+  }
+
+  *nodes(): Iterable<TopologyNode> {
+    for (const agent of this.#agents.values()) yield agentView(agent, "history", 0);
+    for (const seat of this.#wireguard.foreign.values()) yield foreignView(seat);
+  }
+
+  *networks(): Iterable<TopologyNetwork> {
+    for (const network of this.#wireguard.networks.all.values()) yield networkView(network);
+  }
+
+  ownersOfKey(publicKey: string): { agent_id: string; interface: string }[] {
+    return (this.#wireguard.owners.get(publicKey) ?? []).map((seat) => ({
+      agent_id: seat.node,
+      interface: seat.name ?? "",
+    }));
+  }
+
+  ownersOfAddress(address: string): { agent_id: string; interface: string }[] {
+    return [...(this.#addresses.get(address) ?? [])].map((agent) => ({
+      agent_id: agent.id,
+      interface: agent.addresses.get(address)!,
+    }));
+  }
+
+  edgeOfPeer(agentId: string, interfaceName: string, peerKey: string): { edge: TopologyEdge; end: "a" | "b" } | null {
+    const seat = this.#agents
+      .get(agentId)
+      ?.seats.find((candidate) => candidate.name === interfaceName && candidate.arcs.has(peerKey));
+    const link = seat?.arcs.get(peerKey)?.link ?? null;
+    if (seat === undefined || link === null) return null;
+    return { edge: this.#linkView(link, "live"), end: link.a === seat ? "a" : "b" };
+  }
+}
