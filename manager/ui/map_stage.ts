@@ -39,7 +39,9 @@ export class MapStage {
   /** Full paintings so far and the last one's time: for the bench. */
   paintings = 0;
   readonly #context: CanvasRenderingContext2D;
-  readonly #buffer = document.createElement("canvas");
+  /** The bitmap that is shown, and the one that is being painted. */
+  #front = document.createElement("canvas");
+  #back = document.createElement("canvas");
   #buffered: Camera | null = null;
   #painting: Generator<void, void> | null = null;
   #paintingCamera: Camera | null = null;
@@ -174,7 +176,7 @@ export class MapStage {
     const { width, height } = this.canvas.getBoundingClientRect();
     if (width === 0 || height === 0) return;
     const ratio = Math.min(2, devicePixelRatio || 1);
-    for (const canvas of [this.canvas, this.#buffer]) {
+    for (const canvas of [this.canvas, this.#front, this.#back]) {
       canvas.width = Math.round(width * ratio);
       canvas.height = Math.round(height * ratio);
     }
@@ -217,20 +219,20 @@ export class MapStage {
     const still = began - this.#movedAt > STILL_MS;
     if (this.#dirty || (this.#buffered !== this.camera && still && this.#paintingCamera !== this.camera)) {
       this.#dirty = false;
-      this.#painting = this.#paint(this.#buffer.getContext("2d", { alpha: false })!);
+      this.#painting = this.#paint(this.#back.getContext("2d", { alpha: false })!);
       this.#paintingCamera = this.camera;
-      this.#buffered ??= this.camera;
     }
     if (this.#painting !== null && still) {
       let done = false;
       while (inTime() && !done) done = this.#painting.next().done === true;
       if (done) {
         this.#painting = null;
+        [this.#front, this.#back] = [this.#back, this.#front];
         this.#buffered = this.#paintingCamera;
         this.paintings++;
       }
     }
-    if (this.#painting === null || this.#buffered !== this.#paintingCamera) this.#blit();
+    this.#blit();
     if (this.#painting !== null || this.#layout !== null || this.#buffered !== this.camera) this.#wake();
   }
 
@@ -257,7 +259,7 @@ export class MapStage {
       (camera.x - from.x * scale) * ratio,
       (camera.y - from.y * scale) * ratio,
     );
-    this.#context.drawImage(this.#buffer, 0, 0);
+    this.#context.drawImage(this.#front, 0, 0);
   }
 
   /** What lies under a point of the screen: a node first, else an edge. */
