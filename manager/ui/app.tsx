@@ -1,4 +1,43 @@
-// Owns the dashboard's start.
-import { render } from "hono/jsx/dom";
+// Owns the dashboard's start: the store, the client, the address in the URL, and which view stands on the page.
+import { render, useEffect, useState } from "hono/jsx/dom";
+import { type Client, startClient } from "./client.ts";
+import { EmptyState, Frame, Login } from "./frame.tsx";
+import { MapView } from "./map_view.tsx";
+import { NowView } from "./now_view.tsx";
+import { parseRoute } from "./route.ts";
+import { createStore, initialState, type State, type Store } from "./store.ts";
 
-render(<main>kattila.status</main>, document.getElementById("app")!);
+function App({ store, client }: { store: Store; client: Client }) {
+  const [state, setState] = useState<State>(store.get());
+  useEffect(() => store.subscribe(() => setState(store.get())), []);
+  if (state.phase === "login") return <Login client={client} />;
+  if (state.phase === "failed" || state.phase === "loading") {
+    return (
+      <main class="login" role="status">
+        <h1 class="title">kattila.status</h1>
+        <p class="muted">{state.phase === "loading" ? "Asking the manager …" : `${state.problem}. Trying again …`}</p>
+      </main>
+    );
+  }
+  return (
+    <Frame state={state} client={client}>
+      <CurrentView state={state} store={store} client={client} />
+    </Frame>
+  );
+}
+
+function CurrentView({ state, store }: { state: State; store: Store; client: Client }) {
+  const now = store.now();
+  if (state.agents.length === 0 && state.picture.nodes.size === 0) return <EmptyState />;
+  switch (state.route.view) {
+    case "map":
+      return <MapView state={state} now={now} />;
+    default:
+      return <NowView state={state} now={now} />;
+  }
+}
+
+const store = createStore(initialState(location.hash));
+const client = startClient(store);
+addEventListener("hashchange", () => store.set({ route: parseRoute(location.hash) }));
+render(<App store={store} client={client} />, document.getElementById("app")!);

@@ -171,7 +171,7 @@ export function* paintMap(
       const segment = line(item, positions, camera);
       if (segment === null || outside(segment, width, height) || ++signs > 300) continue;
       const [x, y] = [(segment[0] + segment[2]) / 2, (segment[1] + segment[3]) / 2];
-      const tone = item.a.width > 2 ? item.a.tone : item.b.tone;
+      const tone = item.a.tone === "good" ? item.b.tone : item.a.tone;
       context.fillStyle = palette.ground;
       context.beginPath();
       context.arc(x, y, 7, 0, 2 * Math.PI);

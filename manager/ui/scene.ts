@@ -68,13 +68,13 @@ const LAYER_DASH: Partial<Record<Layer, readonly number[]>> = { relay: [1, 4], t
 /** CSS pixels between edges of one pair of nodes. */
 const PARALLEL_GAP = 7;
 
-function style(state: EdgeState, layer: Layer): Style {
+function style(state: EdgeState, layer: Layer, broken: boolean): Style {
   const tone = STATE_TONE[state];
   const healthy = tone === "good" || tone === "quiet";
   return {
     tone: layer !== "wireguard" && healthy ? "quiet" : tone,
     dash: (healthy ? LAYER_DASH[layer] : undefined) ?? STATE_DASH[state],
-    width: healthy ? 1.2 : 2.4,
+    width: broken ? 2.4 : tone === "warn" ? 1.8 : 1.2,
   };
 }
 
@@ -104,12 +104,13 @@ export function createScene(picture: Picture, filter: Filter): Scene {
   const pairs = new Map<string, SceneEdge[]>();
   const edges = chosen.map((edge): SceneEdge => {
     const [a, b] = halves(edge);
+    const broken = isProblem(edge);
     const made = {
       edge,
-      a: style(a, edge.layer),
-      b: style(b, edge.layer),
+      a: style(a, edge.layer, broken),
+      b: style(b, edge.layer, broken),
       offset: 0,
-      onDemand: dense && !isProblem(edge),
+      onDemand: dense && !broken,
     };
     const pair = edge.a.node < edge.b.node ? `${edge.a.node} ${edge.b.node}` : `${edge.b.node} ${edge.a.node}`;
     const list = pairs.get(pair);
