@@ -12,6 +12,8 @@ const SLICE_MS = 8;
 const SMALL = 1200;
 /** Stillness after which a moved bitmap is painted anew. */
 const STILL_MS = 90;
+/** Width of the side panel with its margins (app.css). */
+const PANEL_PX = 464;
 const NODE_REACH = 12;
 const EDGE_REACH = 6;
 
@@ -25,9 +27,10 @@ function kept(key: string): Positions {
     return new Map(); // storage is forbidden: positions last as long as the page
   }
 }
-// One set of positions for every map on the page.
+// One set of positions for every map on the page, and one layout under way: a map that goes hands it to the next.
 let forced: Positions | null = null;
 let ringed: Positions | null = null;
+let underWay: Layout | null = null;
 
 export type StageEvents = { select(id: string | null): void; hover(id: string | null, at: Point | null): void };
 
@@ -46,7 +49,6 @@ export class MapStage {
   #painting: Generator<void, void> | null = null;
   #paintingCamera: Camera | null = null;
   #focus: Focus = NO_FOCUS;
-  #layout: Layout | null = null;
   #frame = 0;
   #dirty = true;
   #moved = false;
@@ -100,7 +102,6 @@ export class MapStage {
     const ids = this.scene.nodes.map(({ id }) => id);
     if (this.scene.dense) {
       this.positions = ringed!;
-      this.#layout = null;
       if (ids.some((id) => !ringed!.has(id))) {
         ring(
           bySite(picture, this.scene.nodes).map(({ id }) => id),
@@ -115,7 +116,7 @@ export class MapStage {
     if (ids.some((id) => !forced!.has(id))) {
       // Every edge holds, also those that this filter hides: else a filter would move what it shows.
       const links = [...picture.edges.values()].map(({ a, b }) => ({ source: a.node, target: b.node }));
-      this.#layout = layOut([...picture.nodes.keys()], links, forced!);
+      underWay = layOut([...picture.nodes.keys()], links, forced!);
     }
     if (!this.#moved) this.fit();
   }
@@ -140,7 +141,9 @@ export class MapStage {
   reveal(nodes: readonly string[]): void {
     const points = nodes.flatMap((id) => this.positions.get(id) ?? []);
     if (points.length === 0) return;
-    const { width, height } = this.#size;
+    // The panel that opens beside it covers this much.
+    const width = this.#size.width - (this.#size.width > 900 ? PANEL_PX : 0);
+    const { height } = this.#size;
     const inside = points.every((point) => {
       const { x, y } = toScreen(this.camera, point);
       return x > 20 && y > 20 && x < width - 20 && y < height - 20;
@@ -196,10 +199,10 @@ export class MapStage {
     if (width === 0) return;
     const began = performance.now();
     const inTime = () => performance.now() - began < SLICE_MS;
-    if (this.#layout !== null) {
-      const done = this.#layout.work(inTime);
-      if (done) {
-        this.#layout = null;
+    const laysOut = underWay !== null && !this.scene.dense;
+    if (laysOut) {
+      if (underWay!.work(inTime)) {
+        underWay = null;
         this.#keep(FORCE_KEY, this.positions);
       }
       if (!this.#moved) this.fit();
@@ -212,7 +215,7 @@ export class MapStage {
         this.#dirty = false;
         this.paintings++;
       }
-      if (this.#layout !== null) this.#wake();
+      if (underWay !== null && laysOut) this.#wake();
       return;
     }
     // A large picture: the bitmap moves at once, the painting follows.
@@ -233,7 +236,7 @@ export class MapStage {
       }
     }
     this.#blit();
-    if (this.#painting !== null || this.#layout !== null || this.#buffered !== this.camera) this.#wake();
+    if (this.#painting !== null || (underWay !== null && laysOut) || this.#buffered !== this.camera) this.#wake();
   }
 
   #paint(context: CanvasRenderingContext2D): Generator<void, void> {

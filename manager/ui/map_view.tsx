@@ -1,6 +1,6 @@
 // Owns the map's view: what is shown (layers, networks, search), the canvas, its legend, the side panel, and the exports.
 import { useMemo, useRef, useState } from "hono/jsx/dom";
-import type { Layer } from "../../shared/api.ts";
+import type { EdgeState, Layer } from "../../shared/api.ts";
 import { mapPng, mapSvg, save } from "./export_map.ts";
 import { filterOf, toggleLayer } from "./filter.ts";
 import type { Point } from "./camera.ts";
@@ -162,7 +162,8 @@ export function MapStageView(props: {
       route.query["foreign"],
     ],
   );
-  const states = [...new Set(scene.edges.map((item) => item.edge.state))].sort();
+  const present = new Set(scene.edges.map((item) => item.edge.state));
+  const states = (Object.keys(STATE_WORDS) as EdgeState[]).filter((item) => present.has(item));
   const close = () => go(withQuery(state.route, { node: null, edge: null }));
   const revealed = useRef<string | null>(null);
   const stage = useRef<MapStage | null>(null);
