@@ -3,6 +3,7 @@ import { render, useEffect, useState } from "hono/jsx/dom";
 import { type Client, startClient } from "./client.ts";
 import { EmptyState, Frame, Login } from "./frame.tsx";
 import { MapView } from "./map_view.tsx";
+import { MatrixView } from "./matrix_view.tsx";
 import { NowView } from "./now_view.tsx";
 import { parseRoute } from "./route.ts";
 import { createStore, initialState, type State, type Store } from "./store.ts";
@@ -32,6 +33,8 @@ function CurrentView({ state, store }: { state: State; store: Store; client: Cli
   switch (state.route.view) {
     case "map":
       return <MapView state={state} now={now} />;
+    case "matrix":
+      return <MatrixView state={state} now={now} />;
     default:
       return <NowView state={state} now={now} />;
   }

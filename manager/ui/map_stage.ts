@@ -14,6 +14,8 @@ const SMALL = 1200;
 const STILL_MS = 90;
 /** Width of the side panel with its margins (app.css). */
 const PANEL_PX = 464;
+/** What is revealed stands at least so far from the border. */
+const EDGE_ROOM = 60;
 const NODE_REACH = 12;
 const EDGE_REACH = 6;
 
@@ -144,15 +146,19 @@ export class MapStage {
     // The panel that opens beside it covers this much.
     const width = this.#size.width - (this.#size.width > 900 ? PANEL_PX : 0);
     const { height } = this.#size;
-    const inside = points.every((point) => {
-      const { x, y } = toScreen(this.camera, point);
-      return x > 20 && y > 20 && x < width - 20 && y < height - 20;
-    });
-    if (inside) return;
-    const x = points.reduce((sum, point) => sum + point.x, 0) / points.length;
-    const y = points.reduce((sum, point) => sum + point.y, 0) / points.length;
-    const scale = Math.max(0.6, this.camera.scale);
-    this.#move({ scale, x: width / 2 - x * scale, y: height / 2 - y * scale });
+    // Far away, it comes nearer; then no further than needed.
+    const near =
+      this.camera.scale < 0.5
+        ? zoomAt(this.camera, { x: width / 2, y: height / 2 }, 0.8 / this.camera.scale)
+        : this.camera;
+    const shift = (low: number, high: number, room: number) => {
+      if (high - low > room - 2 * EDGE_ROOM) return room / 2 - (low + high) / 2;
+      return low < EDGE_ROOM ? EDGE_ROOM - low : high > room - EDGE_ROOM ? room - EDGE_ROOM - high : 0;
+    };
+    const [x, y] = (["x", "y"] as const).map((axis) => points.map((point) => toScreen(near, point)[axis]));
+    const dx = shift(Math.min(...x!), Math.max(...x!), width);
+    const dy = shift(Math.min(...y!), Math.max(...y!), height);
+    if (dx !== 0 || dy !== 0) this.#move(pan(near, dx, dy));
   }
 
   zoom(factor: number): void {

@@ -1,0 +1,351 @@
+// Owns the canvas of the matrix: cells that are in sight, names along both sides, a cursor for the pointer and the keys.
+import { zoomAt, type Camera, type Point } from "./camera.ts";
+import { STATE_TONE, STATUS_TONE, type Tone } from "./look.ts";
+import type { Matrix } from "./matrix.ts";
+import { type Palette, readPalette } from "./paint_map.ts";
+import { STATE_SIGN } from "./words.ts";
+
+/** From this size of a cell on, names and signs can be read. */
+const NAMED_PX = 9;
+const SIGNED_PX = 11;
+/** A cell is never larger than this when all are shown. */
+const MAX_CELL = 26;
+const NAMES_PX = 150;
+const NARROW_NAMES_PX = 84;
+
+export type CellAt = { row: number; column: number };
+export type MatrixEvents = {
+  open(cell: CellAt): void;
+  point(cell: CellAt | null, at: Point | null): void;
+};
+
+export class MatrixStage {
+  matrix: Matrix = { nodes: [], sites: [], cells: new Map() };
+  camera: Camera = { x: 0, y: 0, scale: 10 };
+  cursor: CellAt | null = null;
+  paintings = 0;
+  readonly #context: CanvasRenderingContext2D;
+  #palette: Palette;
+  #frame = 0;
+  #size = { width: 0, height: 0 };
+  #moved = false;
+  readonly #stops: (() => void)[] = [];
+
+  constructor(
+    readonly canvas: HTMLCanvasElement,
+    private readonly events: MatrixEvents,
+  ) {
+    this.#context = canvas.getContext("2d", { alpha: false })!;
+    this.#palette = readPalette(canvas);
+    const observer = new ResizeObserver(() => this.#resize());
+    observer.observe(canvas);
+    const dark = matchMedia("(prefers-color-scheme: dark)");
+    const retheme = () => {
+      this.#palette = readPalette(canvas);
+      this.repaint();
+    };
+    dark.addEventListener("change", retheme);
+    this.#stops.push(
+      () => observer.disconnect(),
+      () => dark.removeEventListener("change", retheme),
+    );
+    this.#listen();
+  }
+
+  stop(): void {
+    cancelAnimationFrame(this.#frame);
+    for (const stop of this.#stops) stop();
+  }
+
+  show(matrix: Matrix): void {
+    if (matrix === this.matrix) return;
+    const same = matrix.nodes.length === this.matrix.nodes.length;
+    this.matrix = matrix;
+    if (!same) this.cursor = null;
+    if (!this.#moved || !same) this.fit();
+    else this.repaint();
+  }
+
+  get #names(): number {
+    return this.#size.width < 640 ? NARROW_NAMES_PX : NAMES_PX;
+  }
+
+  fit(): void {
+    const { width, height } = this.#size;
+    const names = this.#names;
+    const room = Math.min(width, height) - names - 12;
+    const scale = Math.max(1, Math.min(MAX_CELL, room / Math.max(1, this.matrix.nodes.length)));
+    this.camera = { scale, x: names, y: names };
+    this.#moved = false;
+    this.repaint();
+  }
+
+  zoom(factor: number): void {
+    this.#zoomAt({ x: this.#size.width / 2, y: this.#size.height / 2 }, factor);
+  }
+
+  repaint(): void {
+    this.#frame ||= requestAnimationFrame(() => {
+      this.#frame = 0;
+      this.#paint();
+    });
+  }
+
+  #zoomAt(about: Point, factor: number): void {
+    const scale = Math.min(48, Math.max(1, this.camera.scale * factor));
+    this.camera = zoomAt(this.camera, about, scale / this.camera.scale);
+    // The camera of the map stops at its own limit; the matrix goes closer.
+    this.camera.scale = scale;
+    this.#moved = true;
+    this.repaint();
+  }
+
+  #panBy(dx: number, dy: number): void {
+    this.camera = { ...this.camera, x: this.camera.x + dx, y: this.camera.y + dy };
+    this.#moved = true;
+    this.repaint();
+  }
+
+  #resize(): void {
+    const { width, height } = this.canvas.getBoundingClientRect();
+    if (width === 0 || height === 0) return;
+    const ratio = Math.min(2, devicePixelRatio || 1);
+    this.canvas.width = Math.round(width * ratio);
+    this.canvas.height = Math.round(height * ratio);
+    this.#size = { width, height };
+    if (this.#moved) this.repaint();
+    else this.fit();
+  }
+
+  cellAt({ x, y }: Point): CellAt | null {
+    const names = this.#names;
+    if (x < names || y < names) return null;
+    const column = Math.floor((x - this.camera.x) / this.camera.scale);
+    const row = Math.floor((y - this.camera.y) / this.camera.scale);
+    const { length } = this.matrix.nodes;
+    return column >= 0 && row >= 0 && column < length && row < length ? { row, column } : null;
+  }
+
+  #paint(): void {
+    const { width, height } = this.#size;
+    const { nodes, sites, cells } = this.matrix;
+    const context = this.#context;
+    const palette = this.#palette;
+    const { x: left, y: top, scale: cell } = this.camera;
+    const ratio = this.canvas.width / width;
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    context.fillStyle = palette.ground;
+    context.fillRect(0, 0, width, height);
+    const count = nodes.length;
+    if (count === 0) return;
+    const names = this.#names;
+    const clamp = (index: number) => Math.max(0, Math.min(count, index));
+    const [column0, column1] = [clamp(Math.floor((names - left) / cell)), clamp(Math.ceil((width - left) / cell))];
+    const [row0, row1] = [clamp(Math.floor((names - top) / cell)), clamp(Math.ceil((height - top) / cell))];
+    context.save();
+    context.beginPath();
+    context.rect(names, names, width - names, height - names);
+    context.clip();
+    context.fillStyle = palette.raised;
+    context.fillRect(left, top, count * cell, count * cell);
+    const gap = cell >= 6 ? 1 : 0;
+    const side = cell - gap;
+    const tones: Record<Tone, [x: number, y: number, sign: string][]> = { good: [], warn: [], bad: [], quiet: [] };
+    for (let row = row0; row < row1; row++) {
+      for (let column = column0; column < column1; column++) {
+        const found = cells.get(row * count + column);
+        if (found === undefined) continue;
+        tones[STATE_TONE[found.state]].push([
+          left + column * cell,
+          top + row * cell,
+          found.state === "up" ? "" : STATE_SIGN[found.state],
+        ]);
+      }
+    }
+    context.font = `700 ${Math.min(13, cell * 0.72)}px ${palette.font}`;
+    context.textAlign = "center";
+    context.textBaseline = "middle";
+    for (const tone of ["good", "quiet", "warn", "bad"] as const) {
+      // Healthy cells are pale, so that the others stand out also without colour; a pixel is too little to be pale.
+      context.globalAlpha = tone === "good" ? (cell < 4 ? 0.35 : 0.28) : tone === "quiet" ? 0.25 : 1;
+      context.fillStyle = palette[tone];
+      context.beginPath();
+      // Broken ones are drawn at three pixels at least: one among 40,000 must not vanish.
+      const drawn = tone === "bad" || tone === "warn" ? Math.max(3, side) : side;
+      for (const [x, y] of tones[tone]) context.rect(x, y, drawn, drawn);
+      context.fill();
+      context.globalAlpha = 1;
+      if (cell < SIGNED_PX) continue;
+      context.fillStyle = tone === "good" || tone === "quiet" ? palette.muted : palette.raised;
+      for (const [x, y, sign] of tones[tone]) if (sign !== "") context.fillText(sign, x + side / 2, y + side / 2 + 0.5);
+    }
+    // Nobody talks to himself.
+    context.fillStyle = palette.line;
+    for (let i = Math.max(row0, column0); i < Math.min(row1, column1); i++)
+      context.fillRect(left + i * cell, top + i * cell, side, side);
+    context.strokeStyle = palette.muted;
+    context.globalAlpha = 0.5;
+    context.lineWidth = 1;
+    context.beginPath();
+    for (let i = 1; i < count; i++) {
+      if (sites[i] === sites[i - 1]) continue;
+      const [x, y] = [Math.round(left + i * cell) - 0.5, Math.round(top + i * cell) - 0.5];
+      context.moveTo(x, top);
+      context.lineTo(x, top + count * cell);
+      context.moveTo(left, y);
+      context.lineTo(left + count * cell, y);
+    }
+    if (cell >= 6) context.stroke();
+    context.globalAlpha = 1;
+    const { cursor } = this;
+    if (cursor !== null) {
+      const [x, y] = [left + cursor.column * cell, top + cursor.row * cell];
+      context.fillStyle = palette.accent;
+      context.globalAlpha = 0.13;
+      context.fillRect(left, y, count * cell, side);
+      context.fillRect(x, top, side, count * cell);
+      context.globalAlpha = 1;
+      context.strokeStyle = palette.accent;
+      context.lineWidth = 2;
+      context.strokeRect(x - 1, y - 1, side + 2, side + 2);
+    }
+    context.restore();
+    this.#paintNames(row0, row1, column0, column1);
+    this.paintings++;
+  }
+
+  #paintNames(row0: number, row1: number, column0: number, column1: number): void {
+    const context = this.#context;
+    const palette = this.#palette;
+    const { nodes } = this.matrix;
+    const { x: left, y: top, scale: cell } = this.camera;
+    const names = this.#names;
+    const every = cell >= NAMED_PX ? 1 : 0;
+    const size = Math.min(12, Math.max(9, cell * 0.8));
+    const shorten = (text: string) => {
+      const most = Math.floor((names - 14) / (size * 0.56));
+      return text.length > most ? `${text.slice(0, most - 1)}…` : text;
+    };
+    context.textBaseline = "middle";
+    const put = (index: number, turned: boolean, marked: boolean) => {
+      const node = nodes[index]!;
+      const at = (turned ? left : top) + (index + 0.5) * cell;
+      if (at < names) return;
+      context.save();
+      if (turned) {
+        context.translate(at, names - 6);
+        context.rotate(-Math.PI / 2);
+        context.textAlign = "left";
+      } else {
+        context.translate(names - 6, at);
+        context.textAlign = "right";
+      }
+      context.font = `${marked ? 600 : 400} ${marked ? Math.max(11, size) : size}px ${palette.font}`;
+      context.fillStyle = marked ? palette.accent : node.status === "down" ? palette[STATUS_TONE.down] : palette.text;
+      context.fillText(shorten(node.label), 0, 0);
+      context.restore();
+    };
+    if (every === 1) {
+      for (let i = row0; i < row1; i++) if (i !== this.cursor?.row) put(i, false, false);
+      for (let i = column0; i < column1; i++) if (i !== this.cursor?.column) put(i, true, false);
+    }
+    if (this.cursor !== null) {
+      put(this.cursor.row, false, true);
+      put(this.cursor.column, true, true);
+    }
+    context.fillStyle = palette.muted;
+    context.font = `11px ${palette.font}`;
+    context.textAlign = "left";
+    context.fillText("from ↓   to →", 12, names - 12);
+  }
+
+  #point(cell: CellAt | null, at: Point | null): void {
+    const same = cell?.row === this.cursor?.row && cell?.column === this.cursor?.column;
+    this.events.point(cell, at);
+    if (same) return;
+    this.cursor = cell;
+    this.repaint();
+  }
+
+  /** Keys move the cursor; the view follows it. */
+  #step(rows: number, columns: number): void {
+    const { length } = this.matrix.nodes;
+    if (length === 0) return;
+    const limit = (value: number) => Math.max(0, Math.min(length - 1, value));
+    const from = this.cursor ?? { row: 0, column: 0 };
+    const cell = { row: limit(from.row + rows), column: limit(from.column + columns) };
+    const { scale, x, y } = this.camera;
+    const names = this.#names;
+    const [cx, cy] = [x + cell.column * scale, y + cell.row * scale];
+    const dx = cx < names ? names - cx : Math.min(0, this.#size.width - scale - cx);
+    const dy = cy < names ? names - cy : Math.min(0, this.#size.height - scale - cy);
+    if (dx !== 0 || dy !== 0) this.#panBy(dx, dy);
+    this.#point(cell, { x: cx + dx + scale, y: cy + dy + scale });
+  }
+
+  #listen(): void {
+    const { canvas } = this;
+    const on = <Name extends keyof HTMLElementEventMap>(
+      name: Name,
+      take: (event: HTMLElementEventMap[Name]) => void,
+      options?: AddEventListenerOptions,
+    ) => {
+      canvas.addEventListener(name, take, options);
+      this.#stops.push(() => canvas.removeEventListener(name, take));
+    };
+    const at = (event: MouseEvent): Point => {
+      const box = canvas.getBoundingClientRect();
+      return { x: event.clientX - box.left, y: event.clientY - box.top };
+    };
+    let before: Point | null = null;
+    let travelled = 0;
+    on("pointerdown", (event) => {
+      before = at(event);
+      travelled = 0;
+      canvas.setPointerCapture(event.pointerId);
+    });
+    on("pointermove", (event) => {
+      const point = at(event);
+      if (before === null) return this.#point(this.cellAt(point), point);
+      travelled += Math.hypot(point.x - before.x, point.y - before.y);
+      if (travelled >= 4) this.#panBy(point.x - before.x, point.y - before.y);
+      before = point;
+    });
+    on("pointerup", (event) => {
+      const cell = travelled < 4 ? this.cellAt(at(event)) : null;
+      before = null;
+      if (cell === null) return;
+      this.#point(cell, at(event));
+      this.events.open(cell);
+    });
+    on("pointercancel", () => (before = null));
+    on("pointerleave", () => this.#point(null, null));
+    on(
+      "wheel",
+      (event) => {
+        event.preventDefault();
+        this.#zoomAt(at(event), Math.exp(-event.deltaY * (event.deltaMode === 1 ? 20 : 1) * 0.0015));
+      },
+      { passive: false },
+    );
+    on("keydown", (event) => {
+      if (event.ctrlKey || event.metaKey || event.altKey) return;
+      const step = event.shiftKey ? 10 : 1;
+      const keys: Record<string, () => void> = {
+        ArrowLeft: () => this.#step(0, -step),
+        ArrowRight: () => this.#step(0, step),
+        ArrowUp: () => this.#step(-step, 0),
+        ArrowDown: () => this.#step(step, 0),
+        "+": () => this.zoom(1.25),
+        "=": () => this.zoom(1.25),
+        "-": () => this.zoom(0.8),
+        "0": () => this.fit(),
+        Enter: () => this.cursor !== null && this.events.open(this.cursor),
+      };
+      const act = keys[event.key];
+      if (act === undefined) return;
+      event.preventDefault();
+      act();
+    });
+  }
+}
