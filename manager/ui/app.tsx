@@ -5,7 +5,8 @@ import { EmptyState, Frame, Login } from "./frame.tsx";
 import { MapView } from "./map_view.tsx";
 import { MatrixView } from "./matrix_view.tsx";
 import { NowView } from "./now_view.tsx";
-import { parseRoute } from "./route.ts";
+import { href, parseRoute } from "./route.ts";
+import { isDense } from "./scene.ts";
 import { createStore, initialState, type State, type Store } from "./store.ts";
 
 function App({ store, client }: { store: Store; client: Client }) {
@@ -32,6 +33,11 @@ function CurrentView({ state, store }: { state: State; store: Store; client: Cli
   if (state.agents.length === 0 && state.picture.nodes.size === 0) return <EmptyState />;
   switch (state.route.view) {
     case "map":
+      // Too dense for lines: the matrix, unless somebody asked for a map in so many words.
+      if (Object.keys(state.route.query).length === 0 && isDense(state.picture.nodes.size, state.picture.edges.size)) {
+        location.replace(href("matrix"));
+        return null;
+      }
       return <MapView state={state} now={now} />;
     case "matrix":
       return <MatrixView state={state} now={now} />;

@@ -12,8 +12,6 @@ const SLICE_MS = 8;
 const SMALL = 1200;
 /** Stillness after which a moved bitmap is painted anew. */
 const STILL_MS = 90;
-/** Width of the side panel with its margins (app.css). */
-const PANEL_PX = 464;
 /** What is revealed stands at least so far from the border. */
 const EDGE_ROOM = 60;
 const NODE_REACH = 12;
@@ -43,6 +41,8 @@ export class MapStage {
   palette: Palette;
   /** Full paintings so far and the last one's time: for the bench. */
   paintings = 0;
+  /** CSS pixels on the right that a panel covers. */
+  inset = 0;
   readonly #context: CanvasRenderingContext2D;
   /** The bitmap that is shown, and the one that is being painted. */
   #front = document.createElement("canvas");
@@ -131,11 +131,18 @@ export class MapStage {
     }
   }
 
+  /** Width that no panel covers; on a phone it comes from below. */
+  get #room(): number {
+    return this.#size.width - (this.#size.width > 900 ? this.inset : 0);
+  }
+
   /** Shows everything. */
   fit(): void {
     const points = this.scene.nodes.flatMap(({ id }) => this.positions.get(id) ?? []);
-    const margin = Math.min(70, this.#size.width * 0.11);
-    this.camera = fit(points, this.#size.width, this.#size.height, margin);
+    const width = this.#room;
+    // A ring's names stand outside it.
+    const margin = Math.min(this.scene.dense ? 110 : 70, width * 0.11);
+    this.camera = fit(points, width, this.#size.height, margin);
     this.repaint();
   }
 
@@ -143,8 +150,7 @@ export class MapStage {
   reveal(nodes: readonly string[]): void {
     const points = nodes.flatMap((id) => this.positions.get(id) ?? []);
     if (points.length === 0) return;
-    // The panel that opens beside it covers this much.
-    const width = this.#size.width - (this.#size.width > 900 ? PANEL_PX : 0);
+    const width = this.#room;
     const { height } = this.#size;
     // Far away, it comes nearer; then no further than needed.
     const near =

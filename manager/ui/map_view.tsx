@@ -16,6 +16,8 @@ import type { State } from "./store.ts";
 import { count, LAYER_WORDS, STATE_SIGN, STATE_WORDS } from "./words.ts";
 
 const LAYERS: readonly Layer[] = ["wireguard", "physical", "tunnel", "relay"];
+/** Width of the side panel with its margins (app.css). */
+const PANEL_PX = 464;
 const go = (to: string) => void (location.hash = to);
 
 /** What stands under the pointer, in a few words. */
@@ -169,8 +171,10 @@ export function MapStageView(props: {
   const stage = useRef<MapStage | null>(null);
   if (focus.selected !== revealed.current) {
     revealed.current = focus.selected;
-    if (focus.selected !== null)
-      stage.current?.reveal(edge === undefined ? [focus.selected] : [edge.a.node, edge.b.node]);
+    if (focus.selected !== null && stage.current !== null) {
+      stage.current.inset = PANEL_PX;
+      stage.current.reveal(edge === undefined ? [focus.selected] : [edge.a.node, edge.b.node]);
+    }
   }
   return (
     <div class="stage">
@@ -178,6 +182,7 @@ export function MapStageView(props: {
         picture={picture}
         filter={filter}
         focus={focus}
+        inset={focus.selected === null ? 0 : PANEL_PX}
         label={`Map of ${count(scene.nodes.length, "node")} and ${count(scene.edges.length, "link")}, ${scene.problems} broken. Arrows move it, plus and minus zoom, 0 shows all. The agents' and alarms' views say the same in tables.`}
         onSelect={(id) =>
           go(

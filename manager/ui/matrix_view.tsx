@@ -6,9 +6,9 @@ import { FilterTools, Search } from "./map_view.tsx";
 import { createMatrix, type Matrix } from "./matrix.ts";
 import { type CellAt, MatrixStage } from "./matrix_stage.ts";
 import { EdgePanel } from "./panel.tsx";
-import { EdgeLink, StateWord } from "./parts.tsx";
+import { StateWord } from "./parts.tsx";
 import { isProblem } from "./picture.ts";
-import { withQuery } from "./route.ts";
+import { href, withQuery } from "./route.ts";
 import type { State } from "./store.ts";
 import { ago, count, STATE_WORDS } from "./words.ts";
 
@@ -62,7 +62,10 @@ export function MatrixView({ state, now }: { state: State; now: number }) {
           picture={picture}
           route={layers === undefined ? { ...route, query: { ...route.query, layers: "wireguard" } } : route}
         />
-        <span class="push group" role="group" aria-label="Zoom">
+        <a class="button push" href={href("map", { ...route.query, edges: edges ?? "auto" })}>
+          As a map
+        </a>
+        <span class="group" role="group" aria-label="Zoom">
           <button type="button" aria-label="Zoom out" onClick={() => stage.current?.zoom(0.8)}>
             −
           </button>
@@ -74,49 +77,46 @@ export function MatrixView({ state, now }: { state: State; now: number }) {
           </button>
         </span>
       </div>
-      <div class="stage">
-        <canvas
-          ref={canvas}
-          role="img"
-          tabIndex={0}
-          aria-label={`Matrix of ${count(matrix.nodes.length, "node")}: row is from, column is to. Arrows move from cell to cell, Enter opens one. The table of broken links follows.`}
-        />
-        {tip === null ? null : (
-          <div class="tip" role="status" style={{ left: `${tip.at.x + 14}px`, top: `${tip.at.y + 14}px` }}>
-            {cellWords(matrix, tip.cell)}
-          </div>
-        )}
-        <details class="legend list">
-          <summary>
-            {broken.length === 0 ? "No broken link" : `${count(broken.length, "broken link")} as a table`}
-          </summary>
-          <div class="scroll">
-            <table>
-              <thead>
-                <tr>
-                  <th scope="col">Link</th>
-                  <th scope="col">State</th>
-                  <th scope="col">Why</th>
-                  <th scope="col">Since</th>
+      <div class="split">
+        <div class="stage">
+          <canvas
+            ref={canvas}
+            role="img"
+            tabIndex={0}
+            aria-label={`Matrix of ${count(matrix.nodes.length, "node")}: row is from, column is to. Arrows move from cell to cell, Enter opens one. The table of broken links follows.`}
+          />
+          {tip === null ? null : (
+            <div class="tip" role="status" style={{ left: `${tip.at.x + 14}px`, top: `${tip.at.y + 14}px` }}>
+              {cellWords(matrix, tip.cell)}
+            </div>
+          )}
+        </div>
+        <aside aria-label="Broken links">
+          <table>
+            <thead>
+              <tr>
+                <th scope="col">{broken.length === 0 ? "No broken link" : count(broken.length, "broken link")}</th>
+                <th scope="col">State</th>
+              </tr>
+            </thead>
+            <tbody>
+              {broken.slice(0, ROWS).map((edge) => (
+                <tr key={edge.id}>
+                  <td>
+                    <a href={withQuery(route, { edge: edge.id })}>{picture.edgeLabel(edge)}</a>
+                    <br />
+                    <span class="muted small">{edge.reason ?? ""}</span>
+                  </td>
+                  <td class="nowrap">
+                    <StateWord state={edge.state} />
+                    <br />
+                    <span class="muted small">{ago(edge.changed_at, now)}</span>
+                  </td>
                 </tr>
-              </thead>
-              <tbody>
-                {broken.slice(0, ROWS).map((edge) => (
-                  <tr key={edge.id}>
-                    <td>
-                      <EdgeLink picture={picture} edge={edge} />
-                    </td>
-                    <td>
-                      <StateWord state={edge.state} />
-                    </td>
-                    <td>{edge.reason ?? ""}</td>
-                    <td class="nowrap">{ago(edge.changed_at, now)}</td>
-                  </tr>
-                ))}
-              </tbody>
-            </table>
-          </div>
-        </details>
+              ))}
+            </tbody>
+          </table>
+        </aside>
         {selected === undefined ? null : (
           <EdgePanel
             key={selected.id}

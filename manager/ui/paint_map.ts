@@ -181,7 +181,7 @@ export function* paintMap(
     }
   }
 
-  const shown: { node: TopologyNode; at: Point; radius: number }[] = [];
+  const shown: Shown[] = [];
   for (const node of scene.nodes) {
     const position = positions.get(node.id);
     if (position === undefined) continue;
@@ -236,7 +236,8 @@ export function* paintMap(
     context.fillText(sign, at.x, at.y + 0.5);
   }
   yield;
-  paintLabels(context, shown, scene, palette, focus, width);
+  if (scene.dense) paintRingLabels(context, shown, scene, camera, palette, focus);
+  else paintLabels(context, shown, scene, palette, focus, width);
 }
 
 const SIGNS: Record<string, string> = {
@@ -248,25 +249,75 @@ const SIGNS: Record<string, string> = {
   key_mismatch: "≠",
 };
 
-/** Names beside their nodes, the important first; one that would lie on another is left out until there is room. */
-function paintLabels(
-  context: CanvasRenderingContext2D,
-  shown: readonly { node: TopologyNode; at: Point; radius: number }[],
-  scene: Scene,
-  palette: Palette,
-  focus: Focus,
-  width: number,
-): void {
+type Shown = { node: TopologyNode; at: Point; radius: number };
+
+/** How much a node's name matters: pointed at, down, at a broken edge, well connected. */
+function ranking(scene: Scene, focus: Focus): (item: Shown) => number {
   const weight = new Map<string, number>();
   for (const { edge, a, b } of scene.edges) {
     const add = a.width > 2 || b.width > 2 ? 1000 : 1;
     weight.set(edge.a.node, (weight.get(edge.a.node) ?? 0) + add);
     weight.set(edge.b.node, (weight.get(edge.b.node) ?? 0) + add);
   }
-  const rank = ({ node }: { node: TopologyNode }) =>
+  return ({ node }) =>
     node.id === focus.hovered || node.id === focus.selected
       ? Infinity
       : (node.status === "down" ? 1e6 : 0) + (weight.get(node.id) ?? 0);
+}
+
+function shorten(label: string): string {
+  return label.length > 28 ? `${label.slice(0, 27)}…` : label;
+}
+
+function nameColour(node: TopologyNode, rank: number, palette: Palette): string {
+  return node.status === "down" ? palette.bad : rank >= 1000 ? palette.text : palette.muted;
+}
+
+/** Names along the spokes of the ring, outwards; where they would touch, the important ones stay. */
+function paintRingLabels(
+  context: CanvasRenderingContext2D,
+  shown: readonly Shown[],
+  scene: Scene,
+  camera: Camera,
+  palette: Palette,
+  focus: Focus,
+): void {
+  const rank = ranking(scene, focus);
+  const centre = toScreen(camera, { x: 0, y: 0 });
+  const taken: number[] = [];
+  context.font = `${LABEL_PX}px ${palette.font}`;
+  context.textBaseline = "middle";
+  for (const item of [...shown].sort((x, y) => rank(y) - rank(x))) {
+    const [dx, dy] = [item.at.x - centre.x, item.at.y - centre.y];
+    const [angle, distance] = [Math.atan2(dy, dx), Math.hypot(dx, dy)];
+    const apart = LABEL_PX / Math.max(1, distance);
+    const touches = taken.some((other) => {
+      const turn = Math.abs(other - angle);
+      return Math.min(turn, 2 * Math.PI - turn) < apart;
+    });
+    if (touches && rank(item) !== Infinity) continue;
+    taken.push(angle);
+    const left = Math.abs(angle) > Math.PI / 2;
+    context.save();
+    context.translate(item.at.x, item.at.y);
+    context.rotate(left ? angle + Math.PI : angle);
+    context.textAlign = left ? "right" : "left";
+    context.fillStyle = nameColour(item.node, rank(item), palette);
+    context.fillText(shorten(item.node.label), (left ? -1 : 1) * (item.radius + 5), 0);
+    context.restore();
+  }
+}
+
+/** Names beside their nodes, the important first; one that would lie on another is left out until there is room. */
+function paintLabels(
+  context: CanvasRenderingContext2D,
+  shown: readonly Shown[],
+  scene: Scene,
+  palette: Palette,
+  focus: Focus,
+  width: number,
+): void {
+  const rank = ranking(scene, focus);
   const ordered = [...shown].sort((x, y) => rank(y) - rank(x)).slice(0, MAX_LABELS);
   context.font = `${LABEL_PX}px ${palette.font}`;
   context.textAlign = "left";
@@ -279,7 +330,7 @@ function paintLabels(
   const free = (box: [number, number, number, number]) =>
     taken.every(([left, top, right, bottom]) => box[2] <= left || box[0] >= right || box[3] <= top || box[1] >= bottom);
   for (const item of ordered) {
-    const text = item.node.label.length > 28 ? `${item.node.label.slice(0, 27)}…` : item.node.label;
+    const text = shorten(item.node.label);
     const long = context.measureText(text).width;
     const { x, y } = item.at;
     const gap = item.radius + 4;
@@ -298,7 +349,7 @@ function paintLabels(
     taken.push([place[0], place[1] - 7, place[0] + long, place[1] + 7]);
     context.strokeStyle = palette.ground;
     context.strokeText(text, place[0], place[1]);
-    context.fillStyle = item.node.status === "down" ? palette.bad : rank(item) >= 1000 ? palette.text : palette.muted;
+    context.fillStyle = nameColour(item.node, rank(item), palette);
     context.fillText(text, place[0], place[1]);
   }
 }

@@ -108,6 +108,8 @@ export function MapCanvas(props: {
   focus: Focus;
   label: string;
   interactive?: boolean;
+  /** CSS pixels on the right under a panel. */
+  inset?: number;
   onSelect(id: string | null): void;
   onHover?(id: string | null, at: Point | null): void;
   onStage?(stage: MapStage): void;
@@ -127,9 +129,14 @@ export function MapCanvas(props: {
     );
     stage.current = made;
     props.onStage?.(made);
+    made.inset = latest.current!.inset ?? 0;
     made.show(latest.current!.picture, latest.current!.filter, latest.current!.focus);
     return () => made.stop();
   }, []);
-  useEffect(() => stage.current?.show(props.picture, props.filter, props.focus));
+  useEffect(() => {
+    if (stage.current === null) return;
+    stage.current.inset = props.inset ?? 0;
+    stage.current.show(props.picture, props.filter, props.focus);
+  });
   return <canvas ref={canvas} role="img" aria-label={props.label} tabIndex={props.interactive === false ? -1 : 0} />;
 }
