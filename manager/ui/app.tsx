@@ -1,5 +1,7 @@
 // Owns the dashboard's start: the store, the client, the address in the URL, and which view stands on the page.
 import { render, useEffect, useState } from "hono/jsx/dom";
+import { AgentsView } from "./agents_view.tsx";
+import { AlarmsView } from "./alarms_view.tsx";
 import { type Client, startClient } from "./client.ts";
 import { EmptyState, Frame, Login } from "./frame.tsx";
 import { MapView } from "./map_view.tsx";
@@ -28,7 +30,7 @@ function App({ store, client }: { store: Store; client: Client }) {
   );
 }
 
-function CurrentView({ state, store }: { state: State; store: Store; client: Client }) {
+function CurrentView({ state, store, client }: { state: State; store: Store; client: Client }) {
   const now = store.now();
   if (state.agents.length === 0 && state.picture.nodes.size === 0) return <EmptyState />;
   switch (state.route.view) {
@@ -41,6 +43,10 @@ function CurrentView({ state, store }: { state: State; store: Store; client: Cli
       return <MapView state={state} now={now} />;
     case "matrix":
       return <MatrixView state={state} now={now} />;
+    case "agents":
+      return <AgentsView state={state} now={now} />;
+    case "alarms":
+      return <AlarmsView state={state} client={client} now={now} />;
     default:
       return <NowView state={state} now={now} />;
   }

@@ -62,6 +62,8 @@ export function words(error: unknown): string {
 export type Client = {
   login(token: string): Promise<void>;
   logout(): Promise<void>;
+  /** Shows the login: an operator who may read wants to act. */
+  askForLogin(): void;
   acknowledge(alarm: Alarm): Promise<void>;
   /** Shows a past moment, or now again (null). */
   showAt(at: number | null): Promise<void>;
@@ -197,6 +199,7 @@ export function startClient(store: Store): Client {
       await ask("/status/logout", {});
       location.reload();
     },
+    askForLogin: () => store.set({ phase: "login" }),
     async acknowledge(alarm) {
       const answer = await ask<Partial<Alarm>>(`/status/alarms/${encodeURIComponent(alarm.id)}/ack`, {});
       const alarms = new Map(store.get().alarms);
