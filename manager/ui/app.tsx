@@ -9,6 +9,7 @@ import { MatrixView } from "./matrix_view.tsx";
 import { NowView } from "./now_view.tsx";
 import { href, parseRoute } from "./route.ts";
 import { isDense } from "./scene.ts";
+import { TimelineView } from "./timeline_view.tsx";
 import { createStore, initialState, type State, type Store } from "./store.ts";
 
 function App({ store, client }: { store: Store; client: Client }) {
@@ -47,6 +48,8 @@ function CurrentView({ state, store, client }: { state: State; store: Store; cli
       return <AgentsView state={state} now={now} />;
     case "alarms":
       return <AlarmsView state={state} client={client} now={now} />;
+    case "timeline":
+      return <TimelineView state={state} client={client} now={now} />;
     default:
       return <NowView state={state} now={now} />;
   }

@@ -94,8 +94,8 @@ export function layOut(ids: readonly string[], links: readonly Link[], positions
         .distanceMax(LINK * 14),
     )
     // Parts that no link holds stay in sight.
-    .force("x", forceX(0).strength(0.03))
-    .force("y", forceY(0).strength(0.045))
+    .force("x", forceX(0).strength(0.06))
+    .force("y", forceY(0).strength(0.09))
     .force("collide", forceCollide(COLLIDE));
   let done = 0;
   return {
