@@ -1,5 +1,6 @@
 // Owns a collection: all collectors at once, each on its own, and what they bring home as the sections of a report.
-import { MAX_REPORT_BYTES, type Report } from "../shared/report.ts";
+import { MAX_REPORT_BYTES } from "../shared/limits.ts";
+import type { Report } from "../shared/report.ts";
 import { reason } from "../shared/log.ts";
 import { collectFirewall } from "./collect/firewall.ts";
 import { collectInterfaces } from "./collect/interfaces.ts";

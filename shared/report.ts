@@ -2,6 +2,7 @@
 // them. A field that a collector could not learn is null; an empty list is "none". Times are `*_at` in Unix
 // milliseconds, `*_s` seconds, `*_bytes` bytes; counters travel modulo 2^53.
 import * as z from "zod/mini";
+import { MAX_ITEMS, MAX_STRING_BYTES } from "./limits.ts";
 import {
   canonicalAddress,
   canonicalEndpoint,
@@ -10,16 +11,7 @@ import {
   canonicalPrefix,
 } from "./net.ts";
 
-/** The version of `data` that this code writes and the highest that it reads. */
-export const DATA_VERSION = 1;
-/** At most this many items in a list; an agent cuts there and sets `truncated` (1-protocol.md, Conventions). */
-export const MAX_ITEMS = 4096;
-/** At most this many UTF-8 bytes in a string. */
-export const MAX_STRING_BYTES = 255;
-/** At most this many bytes of a report's `data`. */
-export const MAX_REPORT_BYTES = 1024 * 1024;
-/** At most this many bytes of a request body. */
-export const MAX_BODY_BYTES = 4 * 1024 * 1024;
+export { DATA_VERSION, MAX_BODY_BYTES, MAX_ITEMS, MAX_REPORT_BYTES, MAX_STRING_BYTES } from "./limits.ts";
 
 const UTF8 = new TextEncoder();
 

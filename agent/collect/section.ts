@@ -1,6 +1,6 @@
 // Owns what every collector shares: a section with its status, the wire's limits, and numbers as the kernel prints them.
 // Pure.
-import { MAX_ITEMS, MAX_STRING_BYTES } from "../../shared/report.ts";
+import { MAX_ITEMS, MAX_STRING_BYTES } from "../../shared/limits.ts";
 
 /** What one collector brings home: null data with "error: …", or data with "ok" or "partial: …". */
 export type Section<T> = { data: T | null; status: string; truncated?: boolean };

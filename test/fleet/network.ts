@@ -178,16 +178,21 @@ export function advanceLink(link: SimLink, now: number): void {
       const deaf = fault.from.other;
       attempts(fault.from, seconds, true);
       attempts(deaf, seconds, false);
+      // It asks for itself as well, and that is lost too.
+      fault.from.tx += Math.round(ATTEMPT_BYTES_PER_SECOND * seconds);
       return;
     }
     case "cut":
       attempts(a, seconds, false);
       attempts(b, seconds, false);
       return;
-    case "preshared_key":
-      attempts(a, seconds, false);
-      attempts(b, seconds, true);
+    case "preshared_key": {
+      // They take turns at asking; the other answers, and the answer does not fit.
+      const [asks, answers] = Math.floor(now / 90_000) % 2 === 0 ? [a, b] : [b, a];
+      attempts(asks, seconds, false);
+      attempts(answers, seconds, true);
       return;
+    }
     case "missing_peer":
       attempts(fault.at.other, seconds, false);
       return;

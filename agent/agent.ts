@@ -1,0 +1,141 @@
+// Owns the joined agent: identity, key source, outbox, delivery and relay over one state directory; and one collected
+// report. The daemon and the single shots stand on it.
+import { existsSync, mkdirSync, rmSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { StateError, tryLock, type Lock } from "../shared/files.ts";
+import type { Log } from "../shared/log.ts";
+import { PskSource } from "../shared/psk_source.ts";
+import type { Report } from "../shared/report.ts";
+import { VERSION } from "../shared/version.ts";
+import { bootId, uptimeSeconds } from "./collect/system.ts";
+import { Delivery } from "./deliver.ts";
+import { Discovery } from "./discover.ts";
+import type { Host } from "./host.ts";
+import { Identity } from "./identity.ts";
+import { type Entry, Outbox } from "./outbox.ts";
+import { Relay } from "./relay.ts";
+import { assemble, collect, type Sections } from "./report.ts";
+import type { AgentSettings } from "./settings.ts";
+
+export type Agent = {
+  identity: Identity;
+  outbox: Outbox;
+  psk: PskSource;
+  delivery: Delivery;
+  discovery: Discovery;
+  relay: Relay;
+  /** The newest collected sections; null before the first. */
+  sections(): Sections | null;
+  hostname(): string;
+  /** Collects, and takes a tick: a report before it is stamped. */
+  collect(): Promise<Entry>;
+  /** Wipes identity, key, tick and outbox, and takes a new id. */
+  reset(): Promise<void>;
+};
+
+/** The lock of the one daemon of a state directory; null: another has it. */
+export function lockState(directory: string): Lock | null {
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  return tryLock(join(directory, "agent.lock"));
+}
+
+/** @throws StateError, SettingError with one line for the operator. */
+export async function openAgent(
+  settings: AgentSettings,
+  host: Host,
+  log: Log,
+  options: { machineIdPath?: string } = {},
+): Promise<Agent> {
+  const { stateDirectory } = settings;
+  mkdirSync(stateDirectory, { recursive: true, mode: 0o700 });
+  const outboxPath = join(stateDirectory, "agent_outbox");
+  if (existsSync(outboxPath) && !statSync(outboxPath).isDirectory())
+    throw new StateError(`${outboxPath} is not a directory: remove it`);
+  const identity = await Identity.open({
+    directory: stateDirectory,
+    fixedManagerKey: settings.managerKey,
+    log,
+    ...options,
+  });
+  const outbox = new Outbox(outboxPath, log);
+  if (identity.movedHere) outbox.clear();
+  const psk = new PskSource({ origin: settings.psk, ringPath: join(stateDirectory, "agent_psk_ring"), log });
+  let sections: Sections | null = null;
+  const kernel = (): Pick<Report, "wireguard" | "interfaces"> => sections ?? { wireguard: null, interfaces: null };
+  const hostname = () => sections?.system?.hostname ?? process.env["HOSTNAME"] ?? "unknown";
+  const discovery = new Discovery({ port: settings.port, ownId: () => identity.agentId });
+  const uptime = async () => {
+    const [boot, seconds] = await Promise.all([bootId(host), uptimeSeconds(host)]);
+    return { bootId: boot, uptimeMs: seconds === null ? null : Math.round(seconds * 1000) };
+  };
+  const delivery = new Delivery({
+    identity,
+    outbox,
+    psk,
+    discovery,
+    managerUrls: settings.managerUrls,
+    tlsCa: settings.tlsCa,
+    relayPort: settings.port,
+    intervalSeconds: settings.intervalSeconds,
+    hostname,
+    kernel,
+    uptime,
+    log,
+  });
+  const relay = new Relay({
+    identity,
+    psk,
+    delivery,
+    discovery,
+    tlsCa: settings.tlsCa,
+    relayPort: settings.port,
+    kernel,
+    log,
+  });
+  return {
+    identity,
+    outbox,
+    psk,
+    delivery,
+    discovery,
+    relay,
+    sections: () => sections,
+    hostname,
+    async collect() {
+      sections = await collect(host);
+      const { bootId: boot, uptimeMs } = await uptime();
+      const collectedAt = Date.now();
+      const tick = await identity.nextTick();
+      const report = assemble(
+        {
+          tick,
+          collected_at: collectedAt,
+          boot_id: boot,
+          agent_version: VERSION,
+          interval_s: settings.intervalSeconds,
+          dropped: outbox.dropped,
+          delivery: {
+            outbox_reports: outbox.length,
+            outbox_bytes: outbox.bytes,
+            outbox_limit_bytes: outbox.limit,
+            relay_refused: { ...relay.refused },
+            psk_error: psk.status.error?.message.slice(0, 200) ?? null,
+          },
+        },
+        sections,
+      );
+      return { report, uptime_ms: uptimeMs };
+    },
+    async reset() {
+      outbox.clear();
+      await identity.renew();
+      delivery.forget();
+    },
+  };
+}
+
+/** `-reset` without a daemon: removes what identity and outbox are. The next start takes a new id. */
+export function wipeState(directory: string): void {
+  for (const name of ["agent_id.txt", "agent_key", "agent_tick", "agent_outbox"])
+    rmSync(join(directory, name), { recursive: true, force: true });
+}
