@@ -7,6 +7,7 @@ import { EmptyState, Frame, Login } from "./frame.tsx";
 import { MapView } from "./map_view.tsx";
 import { MatrixView } from "./matrix_view.tsx";
 import { NowView } from "./now_view.tsx";
+import { PathView } from "./path_view.tsx";
 import { href, parseRoute } from "./route.ts";
 import { isDense } from "./scene.ts";
 import { TimelineView } from "./timeline_view.tsx";
@@ -50,7 +51,9 @@ function CurrentView({ state, store, client }: { state: State; store: Store; cli
       return <AlarmsView state={state} client={client} now={now} />;
     case "timeline":
       return <TimelineView state={state} client={client} now={now} />;
-    default:
+    case "path":
+      return <PathView state={state} now={now} />;
+    case "now":
       return <NowView state={state} now={now} />;
   }
 }

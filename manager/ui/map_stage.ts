@@ -57,6 +57,7 @@ export class MapStage {
   #movedAt = 0;
   #size = { width: 0, height: 0 };
   #seen: unknown[] = [];
+  #asked = "";
   #hovered: string | null = null;
   readonly #stops: (() => void)[] = [];
 
@@ -96,7 +97,10 @@ export class MapStage {
       this.#place(picture);
       this.repaint();
     }
-    this.#focus = { ...focus, hovered: this.#hovered ?? focus.hovered };
+    const asked = JSON.stringify({ ...focus, changed: [...focus.changed] });
+    if (asked === this.#asked) return;
+    this.#asked = asked;
+    this.#focus = { ...focus, hovered: this.#hovered };
     this.repaint();
   }
 

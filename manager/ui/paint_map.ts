@@ -18,10 +18,12 @@ export type Focus = {
   /** Edges of a traced path, in order, and the one that fails. */
   path: readonly string[];
   failed: string | null;
+  /** Nodes on the traced path. */
+  hops: readonly string[];
   /** Edges that differ between two moments. */
   changed: ReadonlySet<string>;
 };
-export const NO_FOCUS: Focus = { selected: null, hovered: null, path: [], failed: null, changed: new Set() };
+export const NO_FOCUS: Focus = { selected: null, hovered: null, path: [], hops: [], failed: null, changed: new Set() };
 
 /** Half-segments a slice: some milliseconds of work. */
 const SLICE = 1500;
@@ -223,7 +225,7 @@ export function* paintMap(
   context.textBaseline = "middle";
   context.font = `700 10px ${palette.font}`;
   for (const { node, at, radius } of shown) {
-    if (node.id === focus.selected || node.id === focus.hovered) {
+    if (node.id === focus.selected || node.id === focus.hovered || focus.hops.includes(node.id)) {
       context.strokeStyle = palette.accent;
       context.lineWidth = 2.4;
       context.beginPath();
@@ -260,7 +262,7 @@ function ranking(scene: Scene, focus: Focus): (item: Shown) => number {
     weight.set(edge.b.node, (weight.get(edge.b.node) ?? 0) + add);
   }
   return ({ node }) =>
-    node.id === focus.hovered || node.id === focus.selected
+    node.id === focus.hovered || node.id === focus.selected || focus.hops.includes(node.id)
       ? Infinity
       : (node.status === "down" ? 1e6 : 0) + (weight.get(node.id) ?? 0);
 }
