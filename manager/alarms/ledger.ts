@@ -80,6 +80,8 @@ export class Ledger {
   #keys = new Map<string, Key>();
   /** Keys of rows that an agent's reports speak about. */
   #byAgent = new Map<string, Set<Key>>();
+  /** A cause's key, or the id of a row that others stand beneath → the rows that name it. */
+  #effects = new Map<string, Set<Key>>();
   #silences: Silence[];
   #draft = emptyDraft();
   #now = 0;
@@ -346,7 +348,7 @@ export class Ledger {
     this.#move(row, from, now, report, null);
     // What stands open on its own account and names this as its cause goes beneath it.
     const key = keyOf(rule.code, row.subject);
-    for (const other of this.#rows.values()) {
+    for (const other of this.#effectsOf(key)) {
       if (other.id === row.id || !isOpen(other) || !(memoryOf(other).causes ?? []).includes(key)) continue;
       const linked = { ...other, memory: { ...other.memory } };
       this.#link(linked);
@@ -374,7 +376,7 @@ export class Ledger {
     delete memory.clear;
     delete memory.quiet_until;
     this.#move(row, from, now, report, note);
-    for (const other of this.#rows.values()) {
+    for (const other of this.#effectsOf(row.id)) {
       if (!other.depends_on.includes(row.id)) continue;
       const freed = {
         ...other,
@@ -501,20 +503,19 @@ export class Ledger {
     if (before !== undefined) this.#unindex(before, key);
     this.#rows.set(key, row);
     this.#keys.set(row.id, key);
-    for (const agent of memoryOf(row).agents ?? []) {
-      const keys = this.#byAgent.get(agent);
-      if (keys === undefined) this.#byAgent.set(agent, new Set([key]));
-      else keys.add(key);
-    }
+    for (const agent of memoryOf(row).agents ?? []) enter(this.#byAgent, agent, key);
+    for (const cause of causesNamed(row)) enter(this.#effects, cause, key);
   }
 
   #unindex(row: AlarmRow, key: Key): void {
     this.#keys.delete(row.id);
-    for (const agent of memoryOf(row).agents ?? []) {
-      const keys = this.#byAgent.get(agent);
-      keys?.delete(key);
-      if (keys?.size === 0) this.#byAgent.delete(agent);
-    }
+    for (const agent of memoryOf(row).agents ?? []) leave(this.#byAgent, agent, key);
+    for (const cause of causesNamed(row)) leave(this.#effects, cause, key);
+  }
+
+  /** Rows that name this cause, or stand beneath the row with this id. */
+  #effectsOf(cause: string): AlarmRow[] {
+    return [...(this.#effects.get(cause) ?? [])].flatMap((key) => this.#rows.get(key) ?? []);
   }
 
   #forget(row: AlarmRow): void {
@@ -557,4 +558,20 @@ export class Ledger {
     const key = keyOf(row.code as AlarmCode, row.subject);
     this.deadlines.set(`row ${key}`, moments.length === 0 ? null : Math.max(this.#now + 1, Math.min(...moments)));
   }
+}
+
+function enter(index: Map<string, Set<Key>>, name: string, key: Key): void {
+  const keys = index.get(name);
+  if (keys === undefined) index.set(name, new Set([key]));
+  else keys.add(key);
+}
+
+function leave(index: Map<string, Set<Key>>, name: string, key: Key): void {
+  const keys = index.get(name);
+  keys?.delete(key);
+  if (keys?.size === 0) index.delete(name);
+}
+
+function causesNamed(row: AlarmRow): string[] {
+  return [...(memoryOf(row).causes ?? []), ...row.depends_on];
 }

@@ -100,8 +100,10 @@ export class MapStage {
     const asked = JSON.stringify({ ...focus, changed: [...focus.changed] });
     if (asked === this.#asked) return;
     this.#asked = asked;
+    const framed = this.#focus.hops.join() !== focus.hops.join();
     this.#focus = { ...focus, hovered: this.#hovered };
-    this.repaint();
+    if (framed && !this.#moved) this.fit();
+    else this.repaint();
   }
 
   #place(picture: Picture): void {
@@ -142,10 +144,12 @@ export class MapStage {
 
   /** Shows everything. */
   fit(): void {
-    const points = this.scene.nodes.flatMap(({ id }) => this.positions.get(id) ?? []);
+    // A traced path is what its map is about.
+    const ids = this.#focus.hops.length > 0 ? this.#focus.hops : this.scene.nodes.map(({ id }) => id);
+    const points = ids.flatMap((id) => this.positions.get(id) ?? []);
     const width = this.#room;
     // A ring's names stand outside it.
-    const margin = Math.min(this.scene.dense ? 110 : 70, width * 0.11);
+    const margin = Math.min(this.scene.dense ? 110 : 70, Math.min(width, this.#size.height) * 0.14);
     this.camera = fit(points, width, this.#size.height, margin);
     this.repaint();
   }

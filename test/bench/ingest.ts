@@ -9,6 +9,7 @@ const AGENTS = 200;
 const PEERS = 20;
 const ROUNDS = 30;
 const CONCURRENCY = 64;
+const INTERVAL_S = 30;
 const PSK = "a key for the benchmark alone, of more than 32 bytes";
 
 /** Prints accepted reports per second, p50 and p99 of a running manager, a bare echo, and the limit. */
@@ -17,14 +18,15 @@ export async function benchIngest(): Promise<void> {
   const limitServer = join(import.meta.dir, "limit_server.ts");
   const root = join(import.meta.dir, "../..");
   try {
-    const network = ringNetwork(AGENTS, PEERS, Date.now());
+    // As old as the first report will be: no handshake lies in its future.
+    const network = ringNetwork(AGENTS, PEERS, Date.now() - ROUNDS * INTERVAL_S * 1000);
     const run = async (name: string, command: string[], path: string, env: Record<string, string> = {}) => {
       const child = await start(command, { cwd: directory, env, until: /https?:\/\// });
       try {
         const url = /https?:\/\/\S+/.exec(child.firstLine)![0].replace(/\/$/, "");
         const senders = await createSenders(network, url, PSK);
         for (const [i, sender] of senders.entries()) await sender.register(network.hosts[i]!.hostname, Date.now());
-        const bodies = await signedReports(network, senders, ROUNDS, Date.now(), 30);
+        const bodies = await signedReports(network, senders, ROUNDS, Date.now(), INTERVAL_S);
         const warm = AGENTS * 2;
         await load(`${url}${path}`, bodies.slice(0, warm), CONCURRENCY);
         const result = await load(`${url}${path}`, bodies.slice(warm), CONCURRENCY);
