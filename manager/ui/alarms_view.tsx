@@ -115,7 +115,7 @@ function AlarmText(props: { alarm: Alarm; picture: Picture; client: Client; now:
       </p>
       {props.heading === true ? (
         <>
-          {typeof lookAt === "string" ? <p class="small">Look at {lookAt}.</p> : null}
+          {typeof lookAt === "string" ? <p class="small">Check: {lookAt}</p> : null}
           {typeof command === "string" ? <Command text={command} /> : null}
         </>
       ) : null}

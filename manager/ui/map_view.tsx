@@ -11,7 +11,7 @@ import { MapCanvas } from "./parts.tsx";
 import { EdgePanel, NodePanel } from "./panel.tsx";
 import { type Picture, search } from "./picture.ts";
 import { href, type Route, withQuery } from "./route.ts";
-import { createScene } from "./scene.ts";
+import { createScene, LAYER_DASH } from "./scene.ts";
 import type { State } from "./store.ts";
 import { count, LAYER_WORDS, STATE_SIGN, STATE_WORDS } from "./words.ts";
 
@@ -165,6 +165,7 @@ export function MapStageView(props: {
     ],
   );
   const present = new Set(scene.edges.map((item) => item.edge.state));
+  const layers = new Set(scene.edges.map((item) => item.edge.layer));
   const states = (Object.keys(STATE_WORDS) as EdgeState[]).filter((item) => present.has(item));
   const close = () => go(withQuery(state.route, { node: null, edge: null }));
   const revealed = useRef<string | null>(null);
@@ -213,8 +214,13 @@ export function MapStageView(props: {
         <ul>
           {states.map((item) => (
             <li key={item} class={STATE_TONE[item]}>
-              <LegendLine state={item} />
+              <LegendLine dash={STATE_DASH[item]} />
               <span aria-hidden="true">{STATE_SIGN[item]}</span> {STATE_WORDS[item]}
+            </li>
+          ))}
+          {LAYERS.filter((layer) => layer !== "wireguard" && layers.has(layer)).map((layer) => (
+            <li key={layer} class="quiet">
+              <LegendLine dash={LAYER_DASH[layer] ?? []} /> {LAYER_WORDS[layer]}
             </li>
           ))}
         </ul>
@@ -235,10 +241,10 @@ export function MapStageView(props: {
   );
 }
 
-function LegendLine({ state }: { state: keyof typeof STATE_TONE }) {
+function LegendLine({ dash }: { dash: readonly number[] }) {
   return (
     <svg width="26" height="6" aria-hidden="true">
-      <path d="M0 3H26" stroke="currentColor" stroke-width="2" stroke-dasharray={STATE_DASH[state].join(" ")} />
+      <path d="M0 3H26" stroke="currentColor" stroke-width="2" stroke-dasharray={dash.join(" ")} />
     </svg>
   );
 }

@@ -119,8 +119,10 @@ export function NowView({ state, now }: { state: State; now: number }) {
           </section>
           <section class="card">
             <header>
-              <h2>Changed in the hour before</h2>
-              <span class="muted small">{facts.since === null ? "now" : clock(facts.since, now)}</span>
+              <h2>What changed</h2>
+              <span class="muted small">
+                since an hour before {facts.since === null ? "now" : clock(facts.since, now)}
+              </span>
               <a class="push small" href={href("timeline")}>
                 Timeline
               </a>
@@ -129,8 +131,8 @@ export function NowView({ state, now }: { state: State; now: number }) {
               <p class="body muted">Nothing: no key, endpoint, route, peer or reboot.</p>
             ) : (
               <ul class="changes">
-                {changes.slice(0, 10).map((event) => (
-                  <EventRow key={event.id} event={event} now={now} picture={picture} />
+                {changes.slice(0, 10).map(({ event, of }) => (
+                  <EventRow key={event.id} event={event} now={now} picture={picture} more={of - 1} />
                 ))}
               </ul>
             )}
@@ -165,11 +167,11 @@ function CauseItem({ cause: { alarm, effects }, state, now }: { cause: Cause; st
         {alarm.state === "acknowledged" ? ` · acknowledged ${ago(alarm.acknowledged_at, now)}` : ""}
         {alarm.flapping ? " · flapping" : ""}
       </p>
-      {typeof lookAt === "string" ? <p class="small">Look at {lookAt}.</p> : null}
+      {typeof lookAt === "string" ? <p class="small">Check: {lookAt}</p> : null}
       {typeof command === "string" ? <Command text={command} /> : null}
       {effects.length === 0 ? null : (
         <div class="effects">
-          <p class="muted small">It took down {count(effects.length, "thing")}:</p>
+          <p class="muted small">{count(effects.length, "effect")}:</p>
           <ul>
             {effects.slice(0, EFFECTS).map((effect) => (
               <li key={effect.id}>{effect.message}</li>

@@ -86,7 +86,9 @@ export function subjectHref(picture: Picture, subject: string): string | null {
   return picture.nodes.has(node) ? href("map", { node }) : null;
 }
 
-export function EventRow({ event, now, picture }: { event: Event; now: number; picture: Picture }) {
+/** `more`: so many others of its code, which are not listed. */
+export function EventRow(props: { event: Event; now: number; picture: Picture; more?: number }) {
+  const { event, now, picture, more = 0 } = props;
   const to = subjectHref(picture, event.subject);
   return (
     <li>
@@ -96,6 +98,7 @@ export function EventRow({ event, now, picture }: { event: Event; now: number; p
       <span>
         <span class="muted">{codeWords(event.code)} </span>
         {to === null ? event.message : <a href={to}>{event.message}</a>}
+        {more > 0 ? <span class="muted"> and {more} more of the kind</span> : null}
       </span>
     </li>
   );

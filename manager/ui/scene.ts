@@ -64,7 +64,8 @@ export function halves(edge: TopologyEdge): [a: EdgeState, b: EdgeState] {
   return [edge.state, edge.state];
 }
 
-const LAYER_DASH: Partial<Record<Layer, readonly number[]>> = { relay: [1, 4], tunnel: [5, 3] };
+/** Healthy links of other layers than WireGuard are grey; these are how they are broken. */
+export const LAYER_DASH: Partial<Record<Layer, readonly number[]>> = { relay: [1, 4], tunnel: [5, 3] };
 /** CSS pixels between edges of one pair of nodes. */
 const PARALLEL_GAP = 7;
 

@@ -75,26 +75,27 @@ export function situation(agents: readonly AgentSummary[], alarms: Iterable<Alar
   return { tone, verdict: parts.join(", "), agents: agents.length, up, causes, notes, since };
 }
 
-const CHANGES: ReadonlySet<string> = new Set([
-  "agent_registered",
-  "default_route_changed",
-  "route_changed",
-  "agent_version_changed",
-  "rekeyed",
-  "roamed",
-  "endpoint_changed",
-  "rebooted",
-  "peer_added",
-  "peer_removed",
-  "allowed_ips_changed",
-]);
+/** What links did by themselves: the effects, not what somebody or something changed. */
+const EFFECTS: ReadonlySet<string> = new Set(["edge_state", "edge_cause"]);
+/** More of one code than this are said as one. */
+const MANY = 4;
 
-/** Changes that somebody or something made (not their effects on links), newest first, from the hour before `since`. */
-export function changesBefore(events: readonly Event[], since: number | null, now: number): Event[] {
+export type Change = { event: Event; /** How many of its code there were, itself included. */ of: number };
+
+/** What was changed (key, peer, route, endpoint, reboot) since an hour before the oldest cause, newest first. */
+export function changesBefore(events: readonly Event[], since: number | null, now: number): Change[] {
   const from = (since ?? now) - BEFORE_MS;
-  return events
-    .filter(({ at, code }) => at >= from && (CHANGES.has(code) || !/^(edge_state|node_status|alarm)/.test(code)))
-    .sort((a, b) => b.at - a.at);
+  const changes = events.filter(({ at, code }) => at >= from && !EFFECTS.has(code)).sort((a, b) => b.at - a.at);
+  const numbers = new Map<string, number>();
+  for (const { code } of changes) numbers.set(code, (numbers.get(code) ?? 0) + 1);
+  const said = new Set<string>();
+  return changes.flatMap((event) => {
+    const number = numbers.get(event.code)!;
+    if (number <= MANY) return [{ event, of: 1 }];
+    if (said.has(event.code)) return [];
+    said.add(event.code);
+    return [{ event, of: number }];
+  });
 }
 
 export type Sight = { blind: boolean; words: string[] };
