@@ -35,13 +35,16 @@ export function bySeverity(a: Alarm, b: Alarm): number {
 export function causesOf(alarms: Iterable<Alarm>): Cause[] {
   const open = new Map<string, Alarm>();
   for (const alarm of alarms) if (alarm.state !== "resolved") open.set(alarm.id, alarm);
-  const root = (alarm: Alarm, seen: Set<string>): Alarm => {
-    seen.add(alarm.id);
-    for (const id of alarm.depends_on) {
-      const above = open.get(id);
-      if (above !== undefined && !seen.has(id)) return root(above, seen);
+  const root = (alarm: Alarm): Alarm => {
+    const chain: Alarm[] = [alarm];
+    for (;;) {
+      const above = chain.at(-1)!.depends_on.flatMap((id) => open.get(id) ?? [])[0];
+      if (above === undefined) return chain.at(-1)!;
+      const met = chain.indexOf(above);
+      // Two that explain each other: the first by id stands for both.
+      if (met >= 0) return chain.slice(met).reduce((least, item) => (item.id < least.id ? item : least));
+      chain.push(above);
     }
-    return alarm;
   };
   const causes = new Map<string, Cause>();
   const of = (alarm: Alarm) => {
@@ -50,7 +53,7 @@ export function causesOf(alarms: Iterable<Alarm>): Cause[] {
     return found;
   };
   for (const alarm of open.values()) {
-    const cause = root(alarm, new Set());
+    const cause = root(alarm);
     if (cause === alarm) of(alarm);
     else of(cause).effects.push(alarm);
   }

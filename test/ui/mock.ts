@@ -199,24 +199,22 @@ export function office(now: number): TopologyResponse {
     changed_at: now - 5 * MINUTE,
   });
   bases.forEach((a, i) =>
-    bases
-      .slice(i + 1)
-      .forEach((b, j) =>
-        link(
-          a,
-          b,
-          "db",
-          now,
-          i === 0 && j === 3
-            ? {
-                state: "never",
-                cause: "preshared_key",
-                reason: "the preshared keys differ",
-                changed_at: now - 25 * MINUTE,
-              }
-            : {},
-        ),
+    bases.slice(i + 1).forEach((b, j) =>
+      link(
+        a,
+        b,
+        "db",
+        now,
+        i === 0 && j === 3
+          ? {
+              state: "never",
+              cause: "preshared_key",
+              reason: "the preshared keys differ",
+              changed_at: now - 25 * MINUTE,
+            }
+          : {},
       ),
+    ),
   );
   const physical = edge(bases[0]!, bases[3]!, null, now, { id: "p-1", layer: "physical" });
   edges.push(physical, edge(spokes[2]!, hubs[2]!, null, now, { id: "r-1", layer: "relay" }));
