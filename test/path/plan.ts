@@ -41,7 +41,7 @@ export function diceOf(seed: number): Dice {
   };
 }
 
-const UNDERLAY = "192.168.50";
+export const UNDERLAY = "192.168.50";
 
 export function host(name: string, segments: number[] = [0]): HostPlan {
   return { name, segments, forward: false, tunnels: [], sysctl: {}, lines: [], nft: [] };
@@ -157,14 +157,17 @@ function planChain(dice: Dice): Omit<Plan, "seed" | "faults"> {
   return { shape: "chain", segments: [UNDERLAY], hosts };
 }
 
+/** The mark of every tunnel's own packets, as wg-quick would set it. */
+export const TUNNEL_MARK = 51820;
+
 /** wg-quick's way with a default route: a mark on the tunnel's own packets, a table, two rules. */
 export function wgQuick(plan: HostPlan, name: string): void {
   plan.lines.push(
     `route add default dev ${name} table 51820`,
-    "rule add not fwmark 51820 table 51820",
+    `rule add not fwmark ${TUNNEL_MARK} table 51820`,
     "rule add table main suppress_prefixlength 0",
     `-6 route add default dev ${name} table 51820`,
-    "-6 rule add not fwmark 51820 table 51820",
+    `-6 rule add not fwmark ${TUNNEL_MARK} table 51820`,
     "-6 rule add table main suppress_prefixlength 0",
   );
 }
