@@ -115,25 +115,28 @@ export function startClient(store: Store): Client {
       health,
       version: health.version,
       clockOffset: agents.server_time_at - Date.now(),
-      phase: "ready",
       problem: null,
     });
   };
 
-  const refreshRest = async () => {
-    const [alarms, events] = await Promise.all([
-      ask<AlarmsResponse>(`/status/alarms?state=open&limit=${PAGE}`),
-      // Two hours: the hour before a cause of the last hour.
-      ask<EventsResponse>(`/status/events?limit=${PAGE}&from=${Math.max(0, Math.round(store.now() - 2 * BEFORE_MS))}`),
-    ]);
-    store.set({ alarms: new Map(alarms.alarms.map((alarm) => [alarm.id, alarm])), events: events.events });
+  const refreshAlarms = async () => {
+    const { alarms } = await ask<AlarmsResponse>(`/status/alarms?state=open&limit=${PAGE}`);
+    store.set({ alarms: new Map(alarms.map((alarm) => [alarm.id, alarm])) });
+  };
+
+  /** After `refresh`, which knows the manager's clock. Two hours: the hour before a cause of the last hour. */
+  const refreshEvents = async () => {
+    const from = Math.max(0, Math.round(store.now() - 2 * BEFORE_MS));
+    const { events } = await ask<EventsResponse>(`/status/events?limit=${PAGE}&from=${from}`);
+    store.set({ events });
   };
 
   const begin = async () => {
     try {
       listen();
-      await refresh();
-      await refreshRest();
+      // Ready only with the alarms: a page that says "nothing is wrong" for a moment lies.
+      await Promise.all([refresh().then(refreshEvents), refreshAlarms()]);
+      store.set({ phase: "ready" });
     } catch (error) {
       failed(error);
     }
@@ -152,7 +155,7 @@ export function startClient(store: Store): Client {
     on("hello", ({ version, server_time_at: at }) => {
       store.set({ live: true, lostAt: null, version, clockOffset: at - Date.now(), problem: null });
       // What happened between two streams is in no event: ask for all of it.
-      if (greeted) void Promise.all([refresh(), refreshRest()]).catch(failed);
+      if (greeted) void Promise.all([refresh().then(refreshEvents), refreshAlarms()]).catch(failed);
       greeted = true;
     });
     on("topology", (change) => {

@@ -110,7 +110,9 @@ export function sight(agents: readonly AgentSummary[], health: HealthResponse | 
   const interval = Math.min(...agents.map(({ interval_s: own }) => own ?? 30), 300) * 1000;
   const age = health.last_report_at === null ? null : now - health.last_report_at;
   // One agent late is that agent; nobody heard for three intervals, and more than a scheduling hiccup, is the manager.
-  const silent = agents.length > 0 && (age === null || age > Math.max(3 * interval, 20_000));
+  // Just started, it has not had the time to hear anybody.
+  const silentFor = age ?? health.uptime_s * 1000;
+  const silent = agents.length > 0 && silentFor > Math.max(3 * interval, 20_000);
   if (age === null) words.push(`no report since the manager started ${duration(health.uptime_s * 1000)} ago`);
   else words.push(`last report ${duration(age)} ago`);
   const online = agents.filter(({ status }) => status === "online").length;

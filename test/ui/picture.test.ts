@@ -181,6 +181,7 @@ describe("first screen", () => {
     });
     expect(sight([agent("a")], { ...health, last_report_at: NOW - 91_000 }, NOW).blind).toBe(true);
     expect(sight([agent("a")], { ...health, last_report_at: null }, NOW).blind).toBe(true);
+    expect(sight([agent("a")], { ...health, uptime_s: 30, last_report_at: null }, NOW).blind).toBe(false);
     expect(sight([], { ...health, last_report_at: null }, NOW).blind).toBe(false);
     expect(sight([agent("a")], { ...health, database: "full" }, NOW).blind).toBe(true);
     expect(sight([agent("a")], null, NOW).blind).toBe(true);

@@ -1,0 +1,340 @@
+// The dashboard in a real browser, on a real manager fed by the simulated fleet: every view, clicked, typed and slid; what comes
+// back after a restart; and what must never happen.
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { describeWith } from "../support/needs.ts";
+import { type Browser, openBrowser } from "./browser.ts";
+import { HOSTILE_HOST, HOSTILE_INTERFACE, type RealManager, startRealManager } from "./real_manager.ts";
+import type { AgentsResponse, TopologyResponse } from "../../shared/api.ts";
+
+/** Long enough for the demo's faults to have raised their alarms. */
+const PAST_MINUTES = 28;
+const SECOND = 1000;
+// A browser on a machine that does other things too.
+setDefaultTimeout(30 * SECOND);
+
+describeWith(["chromium"], "dashboard", () => {
+  let manager: RealManager;
+  let browser: Browser;
+  const get = async <T>(path: string): Promise<T> => (await fetch(`${manager.url}${path}`)).json() as Promise<T>;
+
+  beforeAll(async () => {
+    manager = await startRealManager(PAST_MINUTES);
+    browser = await openBrowser(manager.url);
+    await browser.open("#/now");
+    await browser.until(`document.querySelector(".verdict h1")`, "the first screen");
+  }, 120 * SECOND);
+  afterAll(async () => {
+    browser?.close();
+    await manager?.remove();
+  }, 30 * SECOND);
+
+  test("now: verdict, causes with effects and a command, what changed, sight", async () => {
+    const text = await browser.text();
+    expect(text).toMatch(/\d+ of 50 up, \d+ causes?, since \d\d:\d\d/);
+    expect(text).toContain("nothing arrives from web-hel-4");
+    expect(text).toContain("systemctl status kattila-agent");
+    expect(text).toMatch(/effects?:/);
+    expect(text).toContain("hub-ams wg0 does not list web-fra-3");
+    expect(text).toMatch(/last report \d+ s ago/);
+    await browser.until(`document.querySelector(".live [role=status]").innerText === "● live"`, "the stream");
+    expect(await browser.value("document.title")).toMatch(/^\(\d+\) Now/);
+  });
+
+  test("map: a node's panel by click, an edge's by address, Escape closes", async () => {
+    await browser.open("#/map");
+    await browser.until(`localStorage.getItem("kattila.positions")`, "the layout", 15 * SECOND);
+    const at = await browser.value<{ x: number; y: number }>(`(async () => {
+      const canvas = document.querySelector(".stage canvas");
+      const box = canvas.getBoundingClientRect();
+      for (let y = 20; y < box.height - 60; y += 12) for (let x = 20; x < box.width - 20; x += 12) {
+        canvas.dispatchEvent(new PointerEvent("pointermove", { clientX: box.x + x, clientY: box.y + y, pointerId: 1, pointerType: "mouse" }));
+        if (canvas.style.cursor === "pointer") return { x: box.x + x, y: box.y + y };
+      }
+    })()`);
+    await browser.until(`document.querySelector(".tip")`, "the tip");
+    await browser.clickAt(at.x, at.y);
+    await browser.until(`document.querySelector(".panel")`, "a panel");
+    expect(await browser.value<string>("location.hash")).toMatch(/#\/map\?(node|edge)=/);
+    await browser.press("Escape");
+    await browser.until(`!document.querySelector(".panel")`, "closing");
+
+    const { edges, nodes } = await get<TopologyResponse>("/status/topology");
+    const label = (id: string) => nodes.find((node) => node.id === id)!.label;
+    const blocked = edges.find(({ cause }) => cause === "a_to_b_blocked" || cause === "b_to_a_blocked")!;
+    await browser.open(`#/map?edge=${blocked.id}`);
+    await browser.until(`document.querySelector(".panel .spark")`, "the sparkline");
+    const panel = await browser.value<string>(`document.querySelector(".panel").innerText`);
+    for (const words of [
+      "stale",
+      blocked.reason!,
+      label(blocked.a.node),
+      label(blocked.b.node),
+      "Handshake",
+      "AllowedIPs",
+      "peer: ",
+      "latest handshake",
+      "History",
+    ])
+      expect(panel).toContain(words);
+  });
+
+  test("positions stay through a reload and an update", async () => {
+    await browser.open("#/map");
+    const before = await browser.value<string>(`localStorage.getItem("kattila.positions")`);
+    await manager.report();
+    await browser.view.navigate("about:blank");
+    await browser.open("#/map");
+    await browser.until(`document.querySelector(".stage canvas")`, "the map");
+    await Bun.sleep(400);
+    const after = JSON.parse(await browser.value<string>(`localStorage.getItem("kattila.positions")`));
+    for (const [id, place] of Object.entries(JSON.parse(before))) expect(after[id]).toEqual(place);
+  });
+
+  test("search: typed, chosen by Enter", async () => {
+    await browser.open("#/map");
+    await browser.click(".search input");
+    await browser.type("hub-hel");
+    await browser.until(`document.querySelector(".results a")`, "results");
+    await browser.press("Enter");
+    await browser.until(`document.querySelector(".panel h2")?.innerText === "hub-hel"`, "the node's panel");
+    await browser.until(`document.querySelector(".panel").innerText.includes("Kernel")`, "the agent's report");
+  });
+
+  test("layers and networks go into the address, and out of the map", async () => {
+    await browser.open("#/map");
+    await browser.click(`[aria-label="Layers"] button:nth-child(2)`);
+    await browser.until(`location.hash.includes("layers=wireguard.tunnel.relay")`, "the address");
+    await browser.until(`!document.querySelector(".legend").innerText.includes("physical")`, "the legend");
+  });
+
+  test("matrix: a cell by keys, its edge by Enter", async () => {
+    await browser.open("#/matrix");
+    await browser.until(`document.querySelector(".split aside table")`, "the table");
+    await browser.value(`document.querySelector(".stage canvas").focus()`);
+    let words = "";
+    for (let i = 0; i < 60 && !/ to .*: (up|stale|idle)/.test(words); i++) {
+      await browser.press(i % 3 === 0 ? "ArrowDown" : "ArrowRight");
+      words = await browser.value<string>(`document.querySelector(".tip")?.innerText ?? ""`);
+    }
+    expect(words).toMatch(/ to .*: (up|stale|idle)/);
+    await browser.press("Enter");
+    await browser.until(`document.querySelector(".panel")`, "the edge's panel");
+    await browser.screenshot("matrix-panel");
+  });
+
+  test("agents: sorted by a click, filtered by typing, hostile names are text", async () => {
+    await browser.open("#/agents");
+    await browser.until(`document.querySelectorAll("tbody tr").length === 50`, "fifty rows");
+    await browser.click("thead th:first-child button");
+    await browser.until(`document.querySelector("thead th").ariaSort === "ascending"`, "the order");
+    expect(await browser.value<string>(`document.querySelector("tbody td").innerText`)).toBe(HOSTILE_HOST);
+    await browser.click(`[aria-label="Filter agents"]`);
+    await browser.type("web-hel-4");
+    await browser.until(`document.querySelectorAll("tbody tr").length === 1`, "one row");
+    expect(await browser.text()).toContain("✕ down");
+    expect(await browser.value<string>("location.hash")).toContain("q=web-hel-4");
+  });
+
+  test("hostile names are text everywhere they stand", async () => {
+    const { agents } = await get<AgentsResponse>("/status/agents");
+    const hostile = agents.find(({ hostname }) => hostname === HOSTILE_HOST)!;
+    await browser.open(`#/map?node=${hostile.agent_id}`);
+    await browser.until(
+      `document.querySelector(".panel h2")?.innerText === ${JSON.stringify(HOSTILE_HOST)}`,
+      "its panel",
+    );
+    const { edges } = await get<TopologyResponse>("/status/topology");
+    const edge = edges.find(({ a, b }) => a.node === hostile.agent_id || b.node === hostile.agent_id)!;
+    await browser.open(`#/map?edge=${edge.id}`);
+    await browser.until(
+      `document.querySelector(".panel h2")?.innerText.includes(${JSON.stringify(HOSTILE_INTERFACE)})`,
+      "its edge",
+    );
+    expect(await browser.value("document.querySelectorAll('img, main b').length")).toBe(0);
+    expect(await browser.value("window.pwned")).toBeUndefined();
+  });
+
+  test("alarms: cause above effect, acknowledged with the admin token alone", async () => {
+    await browser.open("#/alarms");
+    await browser.until(`document.querySelector(".cause")`, "alarms");
+    const order =
+      await browser.value<boolean>(`(() => { const cause = [...document.querySelectorAll(".cause")].find((item) => item.querySelector("h3").innerText.includes("nothing arrives from web-hel-4"));
+      return cause !== undefined && cause.querySelectorAll(".under li").length >= 2; })()`);
+    expect(order).toBe(true);
+    await browser.click(".cause .alarm button");
+    await browser.until(`document.querySelector("[role=alert]")?.innerText.includes("admin token")`, "the refusal");
+    await browser.click("[role=alert] button");
+    await browser.until(`document.querySelector("#token")`, "the login");
+    await browser.click("#token");
+    await browser.type(manager.adminToken);
+    await browser.press("Enter");
+    await browser.until(`document.querySelector(".cause .alarm button")`, "the alarms again");
+    expect(await browser.value("document.cookie")).toBe("");
+    expect(await browser.value<string>("location.href")).not.toContain(manager.adminToken);
+    const wanted = await browser.value<string>(`document.querySelector(".cause .alarm button").ariaLabel`);
+    await browser.click(".cause .alarm button");
+    await browser.until(
+      `![...document.querySelectorAll(".alarm button")].some((button) => button.ariaLabel === ${JSON.stringify(wanted)})`,
+      "acknowledging",
+    );
+    expect(await browser.text()).toContain("acknowledged");
+  });
+
+  test("timeline: the slider moves the map, the difference is said", async () => {
+    await browser.open("#/timeline?range=1h");
+    await browser.until(`document.querySelector(".timeline input[type=range]")`, "the slider");
+    await browser.until(`document.querySelector(".split .changes li")`, "events");
+    const box = await browser.value<{ x: number; y: number; width: number }>(
+      `(() => { const box = document.querySelector(".timeline input[type=range]").getBoundingClientRect(); return { x: box.x, y: box.y + box.height / 2, width: box.width }; })()`,
+    );
+    // 40 of 60 minutes: eight after the fleet's first report, before the faults.
+    await browser.clickAt(box.x + box.width * 0.66, box.y);
+    await browser.until(`/at=\\d{13}/.test(location.hash)`, "the moment in the address");
+    await browser.until(`document.querySelector(".timeline strong").innerText !== "Now"`, "the moment");
+    const at = Number(/at=(\d+)/.exec(await browser.value<string>("location.hash"))![1]);
+    const past = await get<TopologyResponse>(`/status/topology?at=${at}`);
+    expect(past.nodes.length).toBeGreaterThan(0);
+    await browser.until(
+      `document.querySelector(".stage canvas").ariaLabel.includes(${JSON.stringify(`and ${past.edges.length} links`)})`,
+      "the past on the map",
+    );
+    await browser.value(
+      `(() => { const select = document.querySelector("#compare"); select.value = "now"; for (const name of ["input", "change"]) select.dispatchEvent(new Event(name, { bubbles: true })); })()`,
+    );
+    await browser.until(`document.querySelector(".diff li")`, "the difference");
+    expect(await browser.value<string>(`document.querySelector(".diff").innerText`)).toContain("stale");
+    await browser.screenshot("timeline-diff");
+  });
+
+  test("path: typed names, hops both ways, the failing one marked", async () => {
+    await browser.open("#/path");
+    await browser.click("#path-from");
+    await browser.type("hub-fra");
+    await browser.click("#path-to");
+    await browser.type("web-hel-4");
+    await browser.press("Enter");
+    await browser.until(`document.querySelectorAll(".hops").length === 2`, "both ways");
+    await browser.until(`document.querySelector(".hops .failed")`, "the failing hop");
+    expect(await browser.value<string>(`document.querySelector(".hops .failed").innerText`)).toContain("hub-fra");
+    expect(await browser.text()).toContain("a link on the way is broken");
+  });
+
+  test(
+    "after the manager's restart it is live again, by itself",
+    async () => {
+      await browser.open("#/now");
+      await manager.stop();
+      await browser.until(
+        `document.querySelector(".notice.bad")?.innerText.includes("Not live")`,
+        "saying so",
+        10 * SECOND,
+      );
+      await browser.screenshot("not-live");
+      browser.complaints.length = 0; // the refused connections are Chrome's to report
+      await manager.start();
+      await browser.until(
+        `!document.querySelector(".notice.bad") && document.querySelector(".live [role=status]").innerText === "● live"`,
+        "coming back",
+        20 * SECOND,
+      );
+      browser.complaints.length = 0;
+    },
+    60 * SECOND,
+  );
+
+  test(
+    "every view in light, dark and on a phone: no scroll sideways, nothing complained about",
+    async () => {
+      const { nodes } = await get<TopologyResponse>("/status/topology");
+      const id = (label: string) => nodes.find((node) => node.label === label)!.id;
+      const views = {
+        now: "#/now",
+        map: "#/map",
+        node: `#/map?node=${id("hub-ams")}`,
+        matrix: "#/matrix",
+        agents: "#/agents",
+        alarms: "#/alarms",
+        timeline: "#/timeline",
+        path: `#/path?from=${id("app-waw-2")}&to=${id("cache-ams-2")}`,
+      };
+      for (const [look, scheme, width, height] of [
+        ["light", "light", 1440, 900],
+        ["dark", "dark", 1440, 900],
+        ["phone", "light", 390, 844],
+      ] as const) {
+        await browser.theme(scheme);
+        await browser.size(width, height, look === "phone");
+        for (const [name, hash] of Object.entries(views)) {
+          await browser.open(hash);
+          await Bun.sleep(350);
+          await browser.screenshot(`${name}-${look}`);
+          expect({
+            name,
+            look,
+            wide: await browser.value("document.documentElement.scrollWidth <= innerWidth"),
+          }).toEqual({ name, look, wide: true });
+        }
+      }
+      await browser.size(1440, 900);
+      await browser.theme("light");
+      expect(browser.complaints).toEqual([]);
+    },
+    120 * SECOND,
+  );
+
+  test("only the manager was ever asked", () => {
+    expect(browser.requests.length).toBeGreaterThan(20);
+    const foreign = browser.requests.filter(
+      (request) => !request.startsWith(`${manager.url}/`) && !/^(data|blob|about):/.test(request),
+    );
+    expect(foreign).toEqual([]);
+  });
+
+  test("the content security policy holds: neither inline script nor another host", async () => {
+    const header = (await fetch(manager.url)).headers.get("content-security-policy")!;
+    expect(header).toStartWith("default-src 'self'");
+    expect(header).not.toContain("unsafe");
+    const ran = await browser.value(`(async () => {
+      const script = document.createElement("script");
+      script.textContent = "window.inlineRan = true";
+      document.body.append(script);
+      const fetched = await fetch("http://127.0.0.2:1/").then(() => "fetched", () => "refused");
+      return [window.inlineRan ?? false, fetched];
+    })()`);
+    expect(ran).toEqual([false, "refused"]);
+    expect(browser.complaints.some((words) => words.includes("Content Security Policy"))).toBe(true);
+  });
+});
+
+describeWith(["chromium"], "dashboard, first start and login", () => {
+  test(
+    "nobody reported: what to run; a token: the login, and nothing of it in the URL",
+    async () => {
+      const manager = await startRealManager(0, { LOCAL_READ: "token", READ_TOKEN: "r".repeat(40) }).catch(
+        (error) => error,
+      );
+      if (manager instanceof Error) throw manager;
+      const browser = await openBrowser(manager.url);
+      try {
+        await browser.open("#/agents");
+        await browser.until(`document.querySelector("#token")`, "the login");
+        await browser.click("#token");
+        await browser.type("wrong");
+        await browser.press("Enter");
+        await browser.until(`document.querySelector("[role=alert]")?.innerText.includes("neither")`, "the refusal");
+        await browser.screenshot("login");
+        await browser.value(`document.querySelector("#token").value = ""`);
+        await browser.click("#token");
+        await browser.type("r".repeat(40));
+        await browser.press("Enter");
+        await browser.until(`document.querySelector("thead")`, "the view that was asked for");
+        expect(await browser.value<string>("location.href")).toBe(`${manager.url}/#/agents`);
+        expect(await browser.value("document.cookie")).toBe("");
+      } finally {
+        browser.close();
+        await manager.remove();
+      }
+    },
+    60 * SECOND,
+  );
+});
