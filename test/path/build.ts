@@ -12,6 +12,15 @@ const AGENT = resolve(import.meta.dir, "../../agent/main.ts");
 /** All at once: a ping that is not answered takes its whole second. */
 const PING_ALL = `for target; do (ping -n -q -c 1 -W 1 "$target" > /dev/null 2>&1 && echo "$target") & done; wait`;
 
+/** Runs lines of `ip`, the IPv4 ones and those that begin with `-6 `; one that does not fit the host is passed over. */
+async function batch(host: Host, lines: readonly string[]): Promise<void> {
+  for (const family of ["-4", "-6"]) {
+    const own = lines.filter((line) => line.startsWith("-6 ") === (family === "-6"));
+    const input = own.map((line) => `${line.replace(/^-6 /, "")}\n`).join("");
+    if (input !== "") await host.run(["ip", family, "-force", "-batch", "-"], { input, check: false });
+  }
+}
+
 export class BuiltNetwork implements AsyncDisposable {
   private constructor(
     private readonly lab: Lab,
@@ -39,12 +48,12 @@ export class BuiltNetwork implements AsyncDisposable {
           if (host.forward) await made.forward();
           if (Object.keys(host.sysctl).length > 0) await made.sysctl(host.sysctl);
           // The tunnels' own packets are none of the faults' business: what breaks them is an edge's affair, not a path's.
-          await made.ip(
+          await batch(made, [
             `rule add fwmark ${TUNNEL_MARK} lookup main priority 1`,
             `rule add to ${UNDERLAY}.0/24 lookup main priority 2`,
             `-6 rule add fwmark ${TUNNEL_MARK} lookup main priority 1`,
             "-6 rule add to fd50:0::/64 lookup main priority 2",
-          );
+          ]);
           for (const { name, port, addresses } of host.tunnels) {
             await made.wireguard(name, { ...keyOf(i, name), port, addresses });
             await made.run(["wg", "set", name, "fwmark", String(TUNNEL_MARK)]);
@@ -64,9 +73,7 @@ export class BuiltNetwork implements AsyncDisposable {
             }));
             if (settings.length > 0) await made.wireguards.get(name)!.setPeers(...settings);
           }
-          // A fault that does not fit this host is passed over.
-          const input = host.lines.map((line) => `${line}\n`).join("");
-          if (input !== "") await made.run(["ip", "-force", "-batch", "-"], { input, check: false });
+          await batch(made, host.lines);
           for (const rules of host.nft) await made.nft(rules);
         }),
       );
