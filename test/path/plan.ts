@@ -164,11 +164,11 @@ export const TUNNEL_MARK = 51820;
 export function wgQuick(plan: HostPlan, name: string): void {
   plan.lines.push(
     `route add default dev ${name} table 51820`,
-    `rule add not fwmark ${TUNNEL_MARK} table 51820`,
-    "rule add table main suppress_prefixlength 0",
+    `rule add not fwmark ${TUNNEL_MARK} table 51820 priority 32765`,
+    "rule add table main suppress_prefixlength 0 priority 32764",
     `-6 route add default dev ${name} table 51820`,
-    `-6 rule add not fwmark ${TUNNEL_MARK} table 51820`,
-    "-6 rule add table main suppress_prefixlength 0",
+    `-6 rule add not fwmark ${TUNNEL_MARK} table 51820 priority 32765`,
+    "-6 rule add table main suppress_prefixlength 0 priority 32764",
   );
 }
 
