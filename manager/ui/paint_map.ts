@@ -330,6 +330,8 @@ function paintLabels(
   for (const item of shown)
     taken.push([item.at.x - item.radius, item.at.y - item.radius, item.at.x + item.radius, item.at.y + item.radius]);
   const free = (box: [number, number, number, number]) =>
+    box[0] >= 2 &&
+    box[2] <= width - 2 &&
     taken.every(([left, top, right, bottom]) => box[2] <= left || box[0] >= right || box[3] <= top || box[1] >= bottom);
   for (const item of ordered) {
     const text = shorten(item.node.label);
@@ -342,7 +344,6 @@ function paintLabels(
       [x - long / 2, y + gap + LABEL_PX / 2],
       [x - long / 2, y - gap - LABEL_PX / 2],
     ];
-    if (x > width * 0.8) places.reverse();
     const must = rank(item) === Infinity;
     const place =
       places.find(([left, middle]) => free([left, middle - 7, left + long, middle + 7])) ??

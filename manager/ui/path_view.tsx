@@ -208,18 +208,18 @@ function Trace({ title, trace, picture }: { title: string; trace: PathTrace; pic
       {trace.reason === null ? null : <p class="body">{trace.reason}</p>}
       <ol class="hops">
         {trace.hops.map((hop, i) => (
-          <Hop key={i} hop={hop} index={i} failed={i === failed} picture={picture} />
+          <Hop key={i} hop={hop} index={i} failed={i === failed ? tone : null} picture={picture} />
         ))}
       </ol>
     </section>
   );
 }
 
-function Hop({ hop, index, failed, picture }: { hop: PathHop; index: number; failed: boolean; picture: Picture }) {
+function Hop({ hop, index, failed, picture }: { hop: PathHop; index: number; failed: Tone | null; picture: Picture }) {
   return (
-    <li class={failed ? "failed" : ""}>
+    <li class={failed === null ? "" : `failed ${failed}`}>
       <span class="dot" aria-hidden="true">
-        {failed ? "✕" : index + 1}
+        {failed === null ? index + 1 : failed === "bad" ? "✕" : "?"}
       </span>
       <p>
         <strong>
@@ -227,9 +227,9 @@ function Hop({ hop, index, failed, picture }: { hop: PathHop; index: number; fai
         </strong>{" "}
         {hop.interface === null ? null : <span class="mono">{hop.interface}</span>}{" "}
         {hop.state === null ? null : <StateWord state={hop.state} />}
-        {failed ? <span class="hidden-text">It fails here.</span> : null}
+        {failed === null ? null : <span class="hidden-text">It ends here.</span>}
       </p>
-      {hop.note === null ? null : <p class={failed ? "bad" : ""}>{hop.note}</p>}
+      {hop.note === null ? null : <p class={failed ?? ""}>{hop.note}</p>}
       {hop.route === null ? null : <p class="small mono muted">{hop.route}</p>}
       {hop.rule === null ? null : <p class="small mono muted">rule {hop.rule}</p>}
       {hop.peer === null ? null : (

@@ -257,25 +257,26 @@ describeWith(["chromium"], "dashboard", () => {
         timeline: "#/timeline",
         path: `#/path?from=${id("app-waw-2")}&to=${id("cache-ams-2")}`,
       };
-      for (const [look, scheme, width, height] of [
-        ["light", "light", 1440, 900],
-        ["dark", "dark", 1440, 900],
-        ["phone", "light", 390, 844],
-      ] as const) {
-        await browser.theme(scheme);
-        await browser.size(width, height, look === "phone");
-        for (const [name, hash] of Object.entries(views)) {
-          await browser.open(hash);
-          await Bun.sleep(350);
-          await browser.screenshot(`${name}-${look}`);
-          expect({
-            name,
-            look,
-            wide: await browser.value("document.documentElement.scrollWidth <= innerWidth"),
-          }).toEqual({ name, look, wide: true });
+      const phone = await openBrowser(manager.url, 390, 844);
+      try {
+        for (const [look, page, scheme] of [
+          ["light", browser, "light"],
+          ["dark", browser, "dark"],
+          ["phone", phone, "light"],
+        ] as const) {
+          await page.theme(scheme);
+          for (const [name, hash] of Object.entries(views)) {
+            await page.open(hash);
+            await Bun.sleep(500);
+            await page.screenshot(`${name}-${look}`);
+            const wide = await page.value("document.documentElement.scrollWidth <= innerWidth");
+            expect({ name, look, wide }).toEqual({ name, look, wide: true });
+          }
         }
+        expect(phone.complaints).toEqual([]);
+      } finally {
+        phone.close();
       }
-      await browser.size(1440, 900);
       await browser.theme("light");
       expect(browser.complaints).toEqual([]);
     },

@@ -29,7 +29,8 @@ export type Browser = {
   until(script: string, what: string, milliseconds?: number): Promise<void>;
   text(): Promise<string>;
   theme(scheme: "light" | "dark"): Promise<void>;
-  size(width: number, height: number, phone?: boolean): Promise<void>;
+  /** A phone's screen: narrower than the least window that Chrome opens. */
+  phone(): Promise<void>;
   screenshot(name: string): Promise<Uint8Array>;
   /** A real click of the mouse at CSS pixels. */
   clickAt(x: number, y: number): Promise<void>;
@@ -113,14 +114,9 @@ export async function openBrowser(url: string, width = 1440, height = 900): Prom
       view
         .cdp("Emulation.setEmulatedMedia", { features: [{ name: "prefers-color-scheme", value: scheme }] })
         .then(() => {}),
-    size: (wide, high, phone = false) =>
+    phone: () =>
       view
-        .cdp("Emulation.setDeviceMetricsOverride", {
-          width: wide,
-          height: high,
-          deviceScaleFactor: phone ? 2 : 1,
-          mobile: phone,
-        })
+        .cdp("Emulation.setDeviceMetricsOverride", { width: 390, height: 844, deviceScaleFactor: 1, mobile: true })
         .then(() => {}),
     async screenshot(name) {
       mkdirSync(OUTPUT, { recursive: true });
