@@ -98,7 +98,7 @@ class Walker {
         if (taken.is === "filtered") return end("rp_filtered", taken.reason);
         if (taken.is === "doubt") return unknown(taken.doubt);
       }
-      const doubt = firewallDoubt(report, this.destination.family, "receiver");
+      const doubt = firewallDoubt(report, false);
       return end("delivered", null, {
         reached: node,
         doubt: doubt === null ? null : doubtful(doubt),
@@ -144,7 +144,7 @@ class Walker {
       return { ...step, source: formatAddress(chosen), mtu: Math.min(step.mtu, answer.route.mtu ?? step.mtu) };
     });
     const first = branches[0]!;
-    const firewall = firewallDoubt(report, this.destination.family, own ? "sender" : "router");
+    const firewall = firewallDoubt(report, !own);
     const differ = branches.find(
       (branch) =>
         branch.verdict !== first.verdict || branch.reached !== first.reached || branch.source !== first.source,
