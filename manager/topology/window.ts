@@ -18,6 +18,11 @@ const SHORT_HANDSHAKE_MS = 90_000;
 /** Two agents' samples are ordered by the manager's clock only as far as the network's delay allows. */
 const ORDER_MS = 2_000;
 
+/** The most that keepalives of this period (0: off) take in so many seconds. */
+function keepaliveBytes(seconds: number, keepalive: number): number {
+  return keepalive === 0 ? 0 : KEEPALIVE_BYTES * (Math.floor(seconds / keepalive) + 1);
+}
+
 /** What one report says of one peer. Times in Unix ms. */
 export type Sample = {
   /** By the agent's clock, as the handshake. */
@@ -92,7 +97,10 @@ export class PeerMemory {
     }
     this.rxBps = reset ? null : (rxGrowth * 8000) / span;
     this.txBps = reset ? null : (txGrowth * 8000) / span;
-    if (reset || txGrowth > 0 || alive) this.#silentFrom = collectedAt;
+    // A packet received puts the keepalive off; but an attempt is answered, and data acknowledged within ten seconds: more
+    // received than the other end's keepalives, and nothing sent, is no excuse.
+    const excused = alive && (other === null || rxGrowth <= keepaliveBytes(span / 1000, other.keepalive));
+    if (reset || txGrowth > 0 || excused) this.#silentFrom = collectedAt;
     if (!reset && rxGrowth > 0) this.heardFrom = this.observedAt;
     if (reset) this.heardFrom = Number.NEGATIVE_INFINITY;
 

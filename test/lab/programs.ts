@@ -41,8 +41,10 @@ export class Door {
 
   static async open(host: Host, port: number): Promise<Door> {
     const socket = join(host.dir, `door-${port}.sock`);
+    // A door that was shut by a kill leaves its socket.
     const script = `
       const { createServer, connect } = require("node:net");
+      require("node:fs").rmSync(${JSON.stringify(socket)}, { force: true });
       createServer((outer) => {
         const inner = connect(${port}, "127.0.0.1");
         outer.pipe(inner).pipe(outer);
