@@ -4,7 +4,7 @@ import { type Camera, distanceSquared, fit, pan, type Point, toScreen, toWorld, 
 import { dumpPositions, type Layout, layOut, loadPositions, type Positions, ring } from "./layout.ts";
 import { type Focus, line, NO_FOCUS, paintMap, type Palette, readPalette } from "./paint_map.ts";
 import type { Picture } from "./picture.ts";
-import { bySite, createScene, type Filter, type Scene } from "./scene.ts";
+import { bySite, type Filter, type Scene, sceneOf } from "./scene.ts";
 
 /** Work of ours in one frame of 16.7 ms; the rest is the browser's. */
 const SLICE_MS = 8;
@@ -93,7 +93,7 @@ export class MapStage {
     const key = [picture, picture.version, filter.network, filter.foreign, filter.edges, [...filter.layers].join()];
     if (!key.every((item, i) => item === this.#seen[i])) {
       this.#seen = key;
-      this.scene = createScene(picture, filter);
+      this.scene = sceneOf(picture, filter);
       this.#place(picture);
       this.repaint();
     }

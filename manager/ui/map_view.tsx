@@ -11,7 +11,7 @@ import { MapCanvas } from "./parts.tsx";
 import { EdgePanel, NodePanel } from "./panel.tsx";
 import { type Picture, search } from "./picture.ts";
 import { href, type Route, withQuery } from "./route.ts";
-import { createScene, LAYER_DASH } from "./scene.ts";
+import { LAYER_DASH, sceneOf } from "./scene.ts";
 import type { State } from "./store.ts";
 import { count, LAYER_WORDS, STATE_SIGN, STATE_WORDS } from "./words.ts";
 
@@ -153,17 +153,7 @@ export function MapStageView(props: {
   const edge = picture.edges.get(route.query["edge"] ?? "");
   const node = picture.nodes.get(route.query["node"] ?? "");
   const focus: Focus = { ...NO_FOCUS, ...props.focus, selected: edge?.id ?? node?.id ?? null };
-  const scene = useMemo(
-    () => createScene(picture, filter),
-    [
-      picture,
-      picture.version,
-      route.query["layers"],
-      route.query["network"],
-      route.query["edges"],
-      route.query["foreign"],
-    ],
-  );
+  const scene = sceneOf(picture, filter);
   const present = new Set(scene.edges.map((item) => item.edge.state));
   const layers = new Set(scene.edges.map((item) => item.edge.layer));
   const states = (Object.keys(STATE_WORDS) as EdgeState[]).filter((item) => present.has(item));

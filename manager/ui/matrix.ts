@@ -9,12 +9,14 @@ export type Matrix = {
   nodes: readonly TopologyNode[];
   /** Site of each node; where it changes, a line is drawn. */
   sites: readonly string[];
-  /** By row × number of nodes + column: what the row's node sends to the column's. */
-  cells: ReadonlyMap<number, Cell>;
+  /** What the row's node sends to the column's; null: no link. */
+  at(row: number, column: number): Cell | null;
+  /** By row × number of nodes + column: 0 is no link, else the state's place in EDGE_ORDER plus one. */
+  states: Uint8Array;
 };
 
 /** The worse of two links between the same two nodes is the one that is shown. */
-const WORSE: readonly EdgeState[] = [
+export const EDGE_ORDER: readonly EdgeState[] = [
   "key_mismatch",
   "one_sided",
   "down",
@@ -27,7 +29,7 @@ const WORSE: readonly EdgeState[] = [
   "unused",
   "up",
 ];
-const BADNESS = new Map(WORSE.map((state, i) => [state, WORSE.length - i]));
+const PLACE = new Map(EDGE_ORDER.map((state, i) => [state, i + 1]));
 
 /** Nodes that have an edge which passes the filter; `problemsOnly`: those that have a broken one. */
 export function createMatrix(picture: Picture, filter: Filter): Matrix {
@@ -43,18 +45,30 @@ export function createMatrix(picture: Picture, filter: Filter): Matrix {
   });
   const nodes = bySite(picture, chosen);
   const index = new Map(nodes.map(({ id }, i) => [id, i]));
-  const cells = new Map<number, Cell>();
-  const put = (row: number, column: number, cell: Cell) => {
-    const at = row * nodes.length + column;
-    const before = cells.get(at);
-    if (before === undefined || BADNESS.get(cell.state)! > BADNESS.get(before.state)!) cells.set(at, cell);
-  };
-  for (const edge of edges) {
+  const size = nodes.length;
+  const states = new Uint8Array(size * size);
+  const edgeAt = new Int32Array(size * size);
+  edges.forEach((edge, i) => {
     const [a, b] = [index.get(edge.a.node), index.get(edge.b.node)];
-    if (a === undefined || b === undefined) continue;
+    if (a === undefined || b === undefined) return;
     const [there, back] = halves(edge);
-    put(a, b, { edge, state: there });
-    put(b, a, { edge, state: back });
-  }
-  return { nodes, sites: nodes.map((node) => siteOf(picture, node)), cells };
+    for (const [at, state] of [
+      [a * size + b, there],
+      [b * size + a, back],
+    ] as const) {
+      const place = PLACE.get(state)!;
+      if (states[at] !== 0 && states[at]! <= place) continue;
+      states[at] = place;
+      edgeAt[at] = i;
+    }
+  });
+  return {
+    nodes,
+    sites: nodes.map((node) => siteOf(picture, node)),
+    states,
+    at(row, column) {
+      const place = states[row * size + column] ?? 0;
+      return place === 0 ? null : { edge: edges[edgeAt[row * size + column]!]!, state: EDGE_ORDER[place - 1]! };
+    },
+  };
 }

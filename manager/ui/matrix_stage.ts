@@ -1,7 +1,7 @@
 // Owns the canvas of the matrix: cells that are in sight, names along both sides, a cursor for the pointer and the keys.
 import { zoomAt, type Camera, type Point } from "./camera.ts";
 import { STATE_TONE, STATUS_TONE, type Tone } from "./look.ts";
-import type { Matrix } from "./matrix.ts";
+import { EDGE_ORDER, type Matrix } from "./matrix.ts";
 import { type Palette, readPalette } from "./paint_map.ts";
 import { STATE_SIGN } from "./words.ts";
 
@@ -13,6 +13,8 @@ const MAX_CELL = 26;
 const NAMES_PX = 150;
 const NARROW_NAMES_PX = 84;
 
+const TONE_AT: readonly Tone[] = EDGE_ORDER.map((state) => STATE_TONE[state]);
+
 export type CellAt = { row: number; column: number };
 export type MatrixEvents = {
   open(cell: CellAt): void;
@@ -20,10 +22,11 @@ export type MatrixEvents = {
 };
 
 export class MatrixStage {
-  matrix: Matrix = { nodes: [], sites: [], cells: new Map() };
+  matrix: Matrix = { nodes: [], sites: [], states: new Uint8Array(), at: () => null };
   camera: Camera = { x: 0, y: 0, scale: 10 };
   cursor: CellAt | null = null;
-  paintings = 0;
+  /** One pixel a cell: the healthy ones, which a frame only has to stretch. */
+  readonly #bitmap = document.createElement("canvas");
   readonly #context: CanvasRenderingContext2D;
   #palette: Palette;
   #frame = 0;
@@ -42,6 +45,7 @@ export class MatrixStage {
     const dark = matchMedia("(prefers-color-scheme: dark)");
     const retheme = () => {
       this.#palette = readPalette(canvas);
+      this.#stretch();
       this.repaint();
     };
     dark.addEventListener("change", retheme);
@@ -61,6 +65,7 @@ export class MatrixStage {
     if (matrix === this.matrix) return;
     const same = matrix.nodes.length === this.matrix.nodes.length;
     this.matrix = matrix;
+    this.#stretch();
     if (!same) this.cursor = null;
     if (!this.#moved || !same) this.fit();
     else this.repaint();
@@ -128,7 +133,7 @@ export class MatrixStage {
 
   #paint(): void {
     const { width, height } = this.#size;
-    const { nodes, sites, cells } = this.matrix;
+    const { nodes, sites, states } = this.matrix;
     const context = this.#context;
     const palette = this.#palette;
     const { x: left, y: top, scale: cell } = this.camera;
@@ -150,35 +155,46 @@ export class MatrixStage {
     context.fillRect(left, top, count * cell, count * cell);
     const gap = cell >= 6 ? 1 : 0;
     const side = cell - gap;
-    const tones: Record<Tone, [x: number, y: number, sign: string][]> = { good: [], warn: [], bad: [], quiet: [] };
-    for (let row = row0; row < row1; row++) {
-      for (let column = column0; column < column1; column++) {
-        const found = cells.get(row * count + column);
-        if (found === undefined) continue;
-        tones[STATE_TONE[found.state]].push([
-          left + column * cell,
-          top + row * cell,
-          found.state === "up" ? "" : STATE_SIGN[found.state],
-        ]);
+    context.imageSmoothingEnabled = false;
+    context.drawImage(this.#bitmap, left, top, count * cell, count * cell);
+    if (gap > 0) {
+      context.strokeStyle = palette.raised;
+      context.lineWidth = gap;
+      context.beginPath();
+      for (let i = column0; i <= column1; i++) {
+        context.moveTo(left + i * cell - gap / 2, top);
+        context.lineTo(left + i * cell - gap / 2, top + count * cell);
       }
+      for (let i = row0; i <= row1; i++) {
+        context.moveTo(left, top + i * cell - gap / 2);
+        context.lineTo(left + count * cell, top + i * cell - gap / 2);
+      }
+      context.stroke();
+    }
+    const signed = cell >= SIGNED_PX;
+    const signs: [x: number, y: number, sign: string][] = [];
+    for (const tone of ["warn", "bad"] as const) {
+      context.fillStyle = palette[tone];
+      context.beginPath();
+      // Three pixels at least: one among 40,000 must not vanish.
+      const drawn = Math.max(3, side);
+      for (let row = row0; row < row1; row++) {
+        for (let column = column0; column < column1; column++) {
+          const place = states[row * count + column]!;
+          if (place === 0 || TONE_AT[place - 1] !== tone) continue;
+          const [x, y] = [left + column * cell, top + row * cell];
+          context.rect(x, y, drawn, drawn);
+          if (signed) signs.push([x, y, STATE_SIGN[EDGE_ORDER[place - 1]!]]);
+        }
+      }
+      context.fill();
     }
     context.font = `700 ${Math.min(13, cell * 0.72)}px ${palette.font}`;
     context.textAlign = "center";
     context.textBaseline = "middle";
-    for (const tone of ["good", "quiet", "warn", "bad"] as const) {
-      // Healthy cells are pale, so that the others stand out also without colour; a pixel is too little to be pale.
-      context.globalAlpha = tone === "good" ? (cell < 4 ? 0.35 : 0.28) : tone === "quiet" ? 0.25 : 1;
-      context.fillStyle = palette[tone];
-      context.beginPath();
-      // Broken ones are drawn at three pixels at least: one among 40,000 must not vanish.
-      const drawn = tone === "bad" || tone === "warn" ? Math.max(3, side) : side;
-      for (const [x, y] of tones[tone]) context.rect(x, y, drawn, drawn);
-      context.fill();
-      context.globalAlpha = 1;
-      if (cell < SIGNED_PX) continue;
-      context.fillStyle = tone === "good" || tone === "quiet" ? palette.muted : palette.raised;
-      for (const [x, y, sign] of tones[tone]) if (sign !== "") context.fillText(sign, x + side / 2, y + side / 2 + 0.5);
-    }
+    if (signed) this.#signQuiet(row0, row1, column0, column1, side);
+    context.fillStyle = palette.raised;
+    for (const [x, y, sign] of signs) context.fillText(sign, x + side / 2, y + side / 2 + 0.5);
     // Nobody talks to himself.
     context.fillStyle = palette.line;
     for (let i = Math.max(row0, column0); i < Math.min(row1, column1); i++)
@@ -211,7 +227,42 @@ export class MatrixStage {
     }
     context.restore();
     this.#paintNames(row0, row1, column0, column1);
-    this.paintings++;
+  }
+
+  /** Idle, unused and unknown links have their signs too, but none of the weight. */
+  #signQuiet(row0: number, row1: number, column0: number, column1: number, side: number): void {
+    const { states, nodes } = this.matrix;
+    const { x: left, y: top, scale: cell } = this.camera;
+    this.#context.fillStyle = this.#palette.muted;
+    for (let row = row0; row < row1; row++)
+      for (let column = column0; column < column1; column++) {
+        const place = states[row * nodes.length + column]!;
+        if (place === 0 || TONE_AT[place - 1] !== "quiet") continue;
+        const sign = STATE_SIGN[EDGE_ORDER[place - 1]!];
+        this.#context.fillText(sign, left + column * cell + side / 2, top + row * cell + side / 2 + 0.5);
+      }
+  }
+
+  /** Makes the bitmap of the matrix and the theme. */
+  #stretch(): void {
+    const { states, nodes } = this.matrix;
+    const count = Math.max(1, nodes.length);
+    this.#bitmap.width = count;
+    this.#bitmap.height = count;
+    const image = new ImageData(count, count);
+    const pixels = new Uint32Array(image.data.buffer);
+    const mix = (tone: Tone, share: number) => {
+      const [over, under] = [this.#palette[tone], this.#palette.raised].map((text) =>
+        Number.parseInt(text.slice(1), 16),
+      );
+      const channel = (shift: number) =>
+        Math.round(((over! >> shift) & 255) * share + ((under! >> shift) & 255) * (1 - share));
+      // Bytes lie as red, green, blue, alpha; every browser's machine is little-endian.
+      return ((255 << 24) | (channel(0) << 16) | (channel(8) << 8) | channel(16)) >>> 0;
+    };
+    const colours = { good: mix("good", 0.3), quiet: mix("quiet", 0.25), warn: mix("warn", 1), bad: mix("bad", 1) };
+    for (let i = 0; i < states.length; i++) if (states[i] !== 0) pixels[i] = colours[TONE_AT[states[i]! - 1]!];
+    this.#bitmap.getContext("2d")!.putImageData(image, 0, 0);
   }
 
   #paintNames(row0: number, row1: number, column0: number, column1: number): void {

@@ -20,8 +20,8 @@ export function cellWords(matrix: Matrix, cell: CellAt): string {
   const [from, to] = [matrix.nodes[cell.row], matrix.nodes[cell.column]];
   if (from === undefined || to === undefined) return "";
   if (from === to) return from.label;
-  const found = matrix.cells.get(cell.row * matrix.nodes.length + cell.column);
-  const words = found === undefined ? "no link" : STATE_WORDS[found.state];
+  const found = matrix.at(cell.row, cell.column);
+  const words = found === null ? "no link" : STATE_WORDS[found.state];
   const reason = found?.edge.reason == null || found.state === "up" ? "" : `, ${found.edge.reason}`;
   return `${from.label} to ${to.label}: ${words}${reason}`;
 }
@@ -42,7 +42,7 @@ export function MatrixView({ state, now }: { state: State; now: number }) {
     const made = new MatrixStage(canvas.current!, {
       open({ row, column }) {
         const { matrix: shown, route: at } = latest.current!;
-        const found = shown.cells.get(row * shown.nodes.length + column);
+        const found = shown.at(row, column);
         location.hash = withQuery(at, { edge: found?.edge.id ?? null });
       },
       point: (cell, at) => setTip(cell === null || at === null ? null : { cell, at }),

@@ -79,17 +79,36 @@ function style(state: EdgeState, layer: Layer, broken: boolean): Style {
   };
 }
 
+type Derived = { pair: string; sign: 1 | -1; broken: boolean; a: Style; b: Style };
+
+// What follows from an edge alone. Most edges are the same object from update to update: twenty thousand of them are looked
+// up, not worked out.
+const derived = new WeakMap<TopologyEdge, Derived>();
+function derive(edge: TopologyEdge): Derived {
+  const known = derived.get(edge);
+  if (known !== undefined) return known;
+  const [a, b] = halves(edge);
+  const broken = isProblem(edge);
+  const forward = edge.a.node < edge.b.node;
+  const made: Derived = {
+    pair: forward ? `${edge.a.node} ${edge.b.node}` : `${edge.b.node} ${edge.a.node}`,
+    sign: forward ? 1 : -1,
+    broken,
+    a: style(a, edge.layer, broken),
+    b: style(b, edge.layer, broken),
+  };
+  derived.set(edge, made);
+  return made;
+}
+
 export function createScene(picture: Picture, filter: Filter): Scene {
   const chosen: TopologyEdge[] = [];
+  const isForeign = (id: string) => picture.nodes.get(id)?.kind === "foreign";
   let problems = 0;
   for (const edge of picture.edges.values()) {
     if (!filter.layers.has(edge.layer)) continue;
     if (filter.network !== null && edge.network !== filter.network) continue;
-    if (
-      !filter.foreign &&
-      (picture.nodes.get(edge.a.node)?.kind === "foreign" || picture.nodes.get(edge.b.node)?.kind === "foreign")
-    )
-      continue;
+    if (!filter.foreign && (isForeign(edge.a.node) || isForeign(edge.b.node))) continue;
     if (isProblem(edge)) problems++;
     else if (filter.edges === "problems") continue;
     chosen.push(edge);
@@ -99,35 +118,36 @@ export function createScene(picture: Picture, filter: Filter): Scene {
   const nodes = [...picture.nodes.values()].filter((node) => {
     if (node.kind === "foreign" && !filter.foreign) return false;
     if (filter.edges === "problems") return touched.has(node.id) || node.status === "down";
-    return touched.has(node.id) || (filter.network === null ? true : node.networks.includes(filter.network));
+    return touched.has(node.id) || filter.network === null || node.networks.includes(filter.network);
   });
   const dense = filter.edges === "auto" && isDense(nodes.length, chosen.length);
-  const pairs = new Map<string, SceneEdge[]>();
+  const firstOf = new Map<string, SceneEdge>();
+  const several = new Map<string, SceneEdge[]>();
   const edges = chosen.map((edge): SceneEdge => {
-    const [a, b] = halves(edge);
-    const broken = isProblem(edge);
-    const made = {
-      edge,
-      a: style(a, edge.layer, broken),
-      b: style(b, edge.layer, broken),
-      offset: 0,
-      onDemand: dense && !broken,
-    };
-    const pair = edge.a.node < edge.b.node ? `${edge.a.node} ${edge.b.node}` : `${edge.b.node} ${edge.a.node}`;
-    const list = pairs.get(pair);
-    if (list === undefined) pairs.set(pair, [made]);
-    else list.push(made);
+    const { pair, broken, a, b } = derive(edge);
+    const made = { edge, a, b, offset: 0, onDemand: dense && !broken };
+    const first = firstOf.get(pair);
+    if (first === undefined) firstOf.set(pair, made);
+    else several.set(pair, [...(several.get(pair) ?? [first]), made]);
     return made;
   });
-  for (const list of pairs.values()) {
-    if (list.length < 2) continue;
+  for (const list of several.values()) {
     // The same side for both directions of counting: seen from the lesser id.
     list.forEach((item, i) => {
-      const sign = item.edge.a.node < item.edge.b.node ? 1 : -1;
-      item.offset = sign * (i - (list.length - 1) / 2) * PARALLEL_GAP;
+      item.offset = derive(item.edge).sign * (i - (list.length - 1) / 2) * PARALLEL_GAP;
     });
   }
   return { nodes, edges, dense, problems };
+}
+
+let last: { picture: Picture; version: number; filter: string; scene: Scene } | null = null;
+
+/** The scene of a picture as it is now; the canvas, its legend and its label ask for the same one. */
+export function sceneOf(picture: Picture, filter: Filter): Scene {
+  const key = [...filter.layers, filter.network, filter.foreign, filter.edges].join();
+  if (last?.picture !== picture || last.version !== picture.version || last.filter !== key)
+    last = { picture, version: picture.version, filter: key, scene: createScene(picture, filter) };
+  return last.scene;
 }
 
 /** Where a node stands in order: nodes that are dialled at one network are one site. */
