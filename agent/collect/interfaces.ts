@@ -72,7 +72,8 @@ function tunnelOf(kind: InterfaceKind, data: Record<string, unknown>): Tunnel | 
   if (!TUNNELS.has(kind)) return null;
   return {
     local: outer(data["local"] ?? data["local6"]),
-    remote: outer(data["remote"] ?? data["remote6"] ?? data["group"]),
+    // VXLAN's `group` is none: everybody in it.
+    remote: outer(data["remote"] ?? data["remote6"]),
     id: tunnelId(data["id"] ?? data["ikey"] ?? data["okey"]),
     port: typeof data["port"] === "number" ? data["port"] : null,
   };

@@ -12,6 +12,11 @@ export const MAX_ROUTES = 2000;
 const RTF_UP = 0x1;
 const RTF_GATEWAY = 0x2;
 const RTF_REJECT = 0x200;
+// linux/ipv6_route.h
+const RTF_ANYCAST = 0x00100000;
+const RTF_LOCAL = 0x80000000;
+/** Every table ends with the kernel's own reject, `ip6_null_entry`, which has this metric. */
+const NULL_ENTRY_METRIC = "ffffffff";
 
 /** Eight hex digits of an IPv4 address as the kernel has it in memory: little-endian on every machine that we build for. */
 function littleEndian(hex: string): number | null {
@@ -98,11 +103,11 @@ export function parseProcIpv6Route(text: string): { routes: Route[]; problems: n
       problems++;
       continue;
     }
-    // RTF_LOCAL, RTF_ANYCAST; the trailing reject on lo; link-local and multicast are no routes of interest.
+    const rejects = (flags & RTF_REJECT) !== 0;
+    // Local and anycast ones, what lo has (but rejects, which all lie there), link-local and multicast are of no interest.
     if (
-      (flags & 0x80000000) !== 0 ||
-      (flags & 0x00100000) !== 0 ||
-      name === "lo" ||
+      (flags & (RTF_LOCAL | RTF_ANYCAST)) !== 0 ||
+      (name === "lo" && (!rejects || metricHex === NULL_ENTRY_METRIC)) ||
       value >> 120n === 0xffn ||
       value >> 118n === 0x3fan
     )
@@ -112,6 +117,7 @@ export function parseProcIpv6Route(text: string): { routes: Route[]; problems: n
       gateway: (flags & RTF_GATEWAY) !== 0 && gateway !== 0n ? formatAddress({ family: 6, value: gateway }) : null,
       interface: short(name),
       metric: parseInt(metricHex!, 16),
+      ...(rejects ? { type: "unreachable" as const } : {}),
     });
   }
   return { routes, problems };
@@ -187,6 +193,7 @@ type IpRule = {
   table?: string;
   action?: string;
   goto?: number;
+  nop?: null;
   suppress_prefixlen?: number;
 };
 const CARRIED = new Set([
@@ -201,6 +208,8 @@ const CARRIED = new Set([
   "iif",
   "table",
   "action",
+  "goto",
+  "nop",
   "suppress_prefixlen",
   "protocol",
   "flags",
@@ -228,7 +237,8 @@ export function parseIpRule(text: string, family: 4 | 6): Rule[] | null {
         : short(item.fwmask === undefined ? item.fwmark : `${item.fwmark}/${item.fwmask}`),
     iif: item.iif === undefined ? null : short(item.iif),
     table: item.table === undefined ? null : short(item.table),
-    action: short(item.action ?? (item.goto === undefined ? "lookup" : "goto")),
+    // A key of their own instead of `action` (ip/iprule.c, print_rule).
+    action: short(item.action ?? ("nop" in item ? "nop" : item.goto === undefined ? "lookup" : "goto")),
     suppress_prefixlen: item.suppress_prefixlen ?? null,
     other: Object.keys(item).some((key) => !CARRIED.has(key)),
   }));
