@@ -318,8 +318,9 @@ export const FAULTS: readonly Fault[] = [
     repair: "the route is deleted",
     root: { code: "cannot_send", severity: "warning", subject: "edge" },
     beneath: ["peer_stale"],
-    // nothing went out for two keepalives
-    tellableSeconds: 2 * 25 + INTERVAL_S,
+    // b's keepalives put a's off, as they should, until b asks for a new session after 120 s; two keepalives later it is
+    // known that a does not even answer (recorded: sender-firewall, cannot-send)
+    tellableSeconds: 120 + 25 + 2 * 25 + INTERVAL_S,
     hold: { intervals: 3 },
     resolves: "3 reports without",
     resolveSeconds: 25 + HEALED_S + CLEARED_S,

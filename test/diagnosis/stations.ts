@@ -338,6 +338,7 @@ async function hub(): Promise<Scene> {
   await ground.keepPinging([
     ["h", "10.9.0.4"],
     ["a", "10.9.0.4"],
+    ["b", "10.9.0.4"],
     ["a", "10.9.0.1"],
     ["a", "10.9.0.3"],
   ]);
