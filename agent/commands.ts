@@ -51,9 +51,10 @@ export async function onceCommand(settings: AgentSettings, log: Log, print: Prin
   const waited = agent.outbox.length;
   const delivered = await agent.delivery.flush(await agent.collect());
   const answer = agent.delivery.lastAnswer;
-  if (delivered) {
+  // Nothing waits either when the manager asked for a new identity, or refused the report for good.
+  if (delivered && answer?.action === "delivered") {
     print(
-      `delivered ${waited + 1} ${waited === 0 ? "report" : "reports"} as ${agent.identity.agentId}, ${answer?.via ?? "direct"}: ${answer?.status} ${answer?.code} (${answer?.message})`,
+      `delivered ${waited + 1} ${waited === 0 ? "report" : "reports"} as ${agent.identity.agentId}, ${answer.via}: ${answer.status} ${answer.code} (${answer.message})`,
     );
     return 0;
   }

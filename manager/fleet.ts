@@ -156,7 +156,6 @@ export class Fleet {
     }
     for (const stored of recent) replay(stored);
     this.alarms.begin(this.topology);
-    this.alarms.begin(this.topology);
     for (const id of replayed) {
       const report = this.topology.effective(id);
       if (report !== null) this.#interfaces.set(id, JSON.stringify(interfaceRows(id, report)));
@@ -343,8 +342,6 @@ export class Fleet {
     batch.transitions = add(batch.transitions, change.transitions);
     batch.withdrawn = add(batch.withdrawn, change.withdrawn);
     batch.events = add(batch.events, change.events);
-    batch.withdrawn = add(batch.withdrawn, change.withdrawn);
-    if (batch.withdrawn === undefined) delete batch.withdrawn;
     if (batch.alarms === undefined) delete batch.alarms;
     if (batch.transitions === undefined) delete batch.transitions;
     if (batch.withdrawn === undefined) delete batch.withdrawn;
