@@ -216,8 +216,11 @@ export class PskSource {
 
   /** As refreshSoon, for who wants to wait for it; resolves at once when it is not due. */
   async refreshAfterFailure(): Promise<void> {
-    const now = performance.now();
-    if (this.#inFlight === null && now - this.#forcedAt < FORCED_REFRESH_GAP_MS) return;
+    const now = this.#now();
+    const sinceForcedMs = now - this.#forcedAt;
+    // A clock that was set back must not keep us from asking until it has caught up.
+    const recent = sinceForcedMs >= 0 && sinceForcedMs < FORCED_REFRESH_GAP_MS;
+    if (this.#inFlight === null && recent) return;
     this.#forcedAt = now;
     await this.refresh();
   }

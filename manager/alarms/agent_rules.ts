@@ -18,14 +18,15 @@ const never = (): string[] => [];
 type Said = Pick<Finding, "severity" | "message" | "lookAt" | "command"> &
   Partial<Pick<Finding, "causes" | "details" | "keep" | "expiresAt" | "sinceAt" | "agents" | "seenBy">>;
 
-/** A finding by the reporting agent about itself. */
+/** A finding by the reporting agent about itself. While two hosts report in turn under its id, each seems to undo the
+ * other's configuration: what follows from that stands beneath `id_clone`. */
 function own(context: Context, said: Said): Finding {
   return {
     agentId: context.agentId,
     agents: [context.agentId],
     seenBy: [label(context.topology, context.agentId)],
-    causes: [],
     ...said,
+    causes: [...(said.causes ?? []), keyOf("id_clone", subjects.agent(context.agentId))],
   };
 }
 
@@ -216,12 +217,13 @@ const idClone = rule(
     ].slice(-4);
     const returned = ((kept(row, "boots") as string[] | undefined) ?? []).includes(context.facts.bootId);
     const name = label(context.topology, context.agentId);
-    return own(context, {
+    const finding = own(context, {
       ...cloned(name, "two boots of a host report in turn"),
       keep: { boots },
       // A reboot shows a new boot once; only one that comes back means two hosts.
       ...(returned || open(row) ? {} : { expiresAt: context.now + 10 * MINUTE_MS }),
     });
+    return { ...finding, causes: [] };
   },
   {
     means: "Two hosts use one agent id: its state directory was copied (a cloned machine, a restored snapshot).",

@@ -52,7 +52,7 @@ function causesOf(context: Context, edge: TopologyEdge): Key[] {
     [edge.b, edge.a],
   ] as const) {
     if (context.topology.agent(end.node) !== null) {
-      causes.push(keyOf("agent_down", subjects.agent(end.node)));
+      causes.push(keyOf("agent_down", subjects.agent(end.node)), keyOf("id_clone", subjects.agent(end.node)));
       if (end.interface !== null) {
         causes.push(keyOf("key_mismatch", subjects.interface(end.node, end.interface)));
         if (other.public_key !== null) {

@@ -550,7 +550,8 @@ export const FAULTS: readonly Fault[] = [
     inject: "a's state directory is copied to d (same machine-id), and both agents run",
     repair: "d's agent is stopped",
     root: { code: "id_clone", severity: "critical", subject: "agent" },
-    beneath: ["replay", "agent_down", "auth_failure"],
+    // d has none of a's interfaces: by turns they seem to go
+    beneath: ["replay", "agent_down", "auth_failure", "iface_gone"],
     tellableSeconds: 4 * INTERVAL_S,
     hold: { seconds: 0 },
     resolves: "10 minutes of one (the clock is moved)",
