@@ -79,11 +79,14 @@ export function createApp(options: AppOptions): Hono<{ Bindings: Bindings }> {
   });
 
   // Bun refuses most malformed framing itself; it joins repeated headers and lets equal lengths and two Hosts through.
+  // Without a usable Host (HTTP/1.0, `Host: a b`) the request's URL is no URL.
   app.use(async (c, next) => {
-    const length = c.req.raw.headers.get("content-length");
+    const { headers, url } = c.req.raw;
+    const length = headers.get("content-length");
     if (length !== null && !/^[0-9]+$/.test(length))
-      throw new HttpError(400, "malformed", "Content-Length: send one number, once");
-    if (c.req.raw.headers.get("host")?.includes(",") === true) throw new HttpError(400, "malformed", "Host: send one");
+      throw new HttpError(400, "malformed", "Content-Length: send one number, once", { Connection: "close" });
+    if (headers.get("host")?.includes(",") === true || !URL.canParse(url))
+      throw new HttpError(400, "malformed", "Host: send one name or address, once", { Connection: "close" });
     await next();
   });
 
