@@ -28,6 +28,7 @@ import { type Store, StoreError } from "./store/store.ts";
 import type { Stream } from "./stream.ts";
 import { diff } from "./topology/diff.ts";
 import { tracePath } from "./topology/path.ts";
+import { withSegments } from "./topology/segments.ts";
 import type { AlarmRow } from "./model.ts";
 import { agentDetail, agentSummary, filterTopology } from "./views.ts";
 
@@ -216,7 +217,8 @@ export function createApp(options: AppOptions): Hono<{ Bindings: Bindings }> {
     const at = asked.instant("at");
     const layer = asked.oneOf("layer", LAYERS);
     const network = asked.text("network");
-    const whole = at === null || at >= now() ? fleet.topology.view(now()) : { ...(await store.topologyAt(at)), at };
+    const whole =
+      at === null || at >= now() ? fleet.topology.view(now()) : withSegments({ ...(await store.topologyAt(at)), at });
     if (network !== null && !whole.networks.some((item) => item.id === network)) {
       throw new HttpError(404, "unknown_network", "no network has this id: see networks in GET /status/topology");
     }
