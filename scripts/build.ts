@@ -1,5 +1,5 @@
-// `bun run build [agent|manager]`: standalone binaries for linux-x64 and linux-arm64. Neither reads .env.local or
-// bunfig.toml by itself: settings come as README says.
+// `bun run build [agent|manager] [amd64|arm64]`: standalone binaries, all four unless told otherwise. None reads
+// .env.local or bunfig.toml by itself: settings come as README says.
 import { mkdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 
@@ -10,15 +10,22 @@ const TARGETS = [
 ];
 const PROGRAMS = ["agent", "manager"];
 
-const wanted = process.argv.slice(2);
-const unknown = wanted.filter((name) => !PROGRAMS.includes(name));
+const asked = process.argv.slice(2);
+const names = TARGETS.map(({ name }) => name);
+const unknown = asked.filter((word) => !PROGRAMS.includes(word) && !names.includes(word));
 if (unknown.length > 0) {
-  console.error(`build: no such program: ${unknown.join(", ")}; there are ${PROGRAMS.join(", ")}`);
+  console.error(
+    `build: no such program or target: ${unknown.join(", ")}; there are ${[...PROGRAMS, ...names].join(", ")}`,
+  );
   process.exit(2);
 }
-for (const program of wanted.length > 0 ? wanted : PROGRAMS) {
+/** Those that were asked for, or all. */
+const chosen = (all: string[]) =>
+  all.some((word) => asked.includes(word)) ? all.filter((word) => asked.includes(word)) : all;
+for (const program of chosen(PROGRAMS)) {
   mkdirSync(join(root, program, "bin"), { recursive: true });
   for (const { target, name } of TARGETS) {
+    if (!chosen(names).includes(name)) continue;
     const outfile = join(program, "bin", `${program}-${name}`);
     const child = Bun.spawnSync(
       [

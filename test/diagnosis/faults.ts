@@ -425,7 +425,7 @@ export const FAULTS: readonly Fault[] = [
   {
     name: "endpoint-outdated",
     station: "hub",
-    inject: "b's address changes; h learns it, a goes on dialling the old one",
+    inject: "b starts anew with another address; h learns it, a goes on dialling the old one",
     repair: "a is told the new endpoint",
     root: { code: "endpoint_outdated", severity: "warning", subject: "edge" },
     beneath: ["peer_stale", "partition"],

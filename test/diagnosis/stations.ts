@@ -361,13 +361,17 @@ async function hub(): Promise<Scene> {
         },
       },
       "endpoint-outdated": {
-        inject: async () => {
-          const { address } = b;
-          await b.ip(`addr add ${moved}/24 dev eth0`, `addr del ${address}/24 dev eth0`);
-          // The second of two addresses in one subnet goes with the first.
-          await b.run(["ip", "addr", "replace", `${moved}/24`, "dev", "eth0"]);
-          await b.ping("10.9.0.1", { count: 3 });
-        },
+        inject: () =>
+          ground.unseenBy("b", async () => {
+            const { address } = b;
+            await b.ip(`addr add ${moved}/24 dev eth0`, `addr del ${address}/24 dev eth0`);
+            // The second of two addresses in one subnet goes with the first.
+            await b.run(["ip", "addr", "replace", `${moved}/24`, "dev", "eth0"]);
+            // A session that went on would tell a the new address within 15 s: the host has restarted.
+            await ground.wg("b").remove();
+            await ground.makeWireguard("b");
+            await b.ping("10.9.0.1", { count: 3 });
+          }),
         repair: () =>
           ground.wg("a").setPeers({ publicKey: ground.plan("b").publicKey, endpoint: `${moved}:${WIREGUARD_PORT}` }),
       },
