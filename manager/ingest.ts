@@ -60,6 +60,8 @@ const UNSIGNED_401: Answer = {
   },
 };
 
+const RELAY_LOOP: Refusal = { status: 508, code: "relay_loop", message: "relay_path: the sender itself stands in it" };
+
 function malformed(message: string): Answer {
   return { status: 400, body: { error: "malformed", message } };
 }
@@ -130,7 +132,7 @@ export class Ingest {
     if (index > 0 && opened.agentId !== null) this.options.onOldPsk(opened.agentId, this.#now());
     try {
       if (data.type === "relay") return await this.#takeRelay(opened, source);
-      if (data.type === "register") return await this.#takeRegister(opened, source);
+      if (data.type === "register") return await this.#takeRegister(opened, relayPath, source);
       return await this.#takeReport(opened, relayPath, source);
     } catch (error) {
       if (!(error instanceof StoreError)) throw error;
@@ -167,13 +169,14 @@ export class Ingest {
     return this.#takeEnvelope(inner.envelope, ["report", "register"], path, source);
   }
 
-  async #takeRegister(opened: Opened, source: string): Promise<Answer> {
+  async #takeRegister(opened: Opened, relayPath: string[], source: string): Promise<Answer> {
     const { fleet, key, authFailures } = this.options;
     const parsed = registerSchema.safeParse(opened.data);
     if (!parsed.success) return this.#refuseSchema(opened, firstIssue(parsed.error));
     const register = parsed.data;
     const skewed = this.#skewed(register.sent_at);
     if (skewed !== null) return this.#refuse(opened, skewed);
+    if (relayPath.includes(register.agent_id)) return this.#refuse(opened, RELAY_LOOP);
     if (!(await verifySignature(register.public_key, opened.envelope.data, opened.envelope.sig))) {
       authFailures.note(source, this.#now());
       return this.#refuse(opened, {
@@ -244,25 +247,20 @@ export class Ingest {
 
   async #takeReport(opened: Opened, relayPath: string[], source: string): Promise<Answer> {
     const { fleet, authFailures } = this.options;
-    if (opened.envelope.data.length > MAX_REPORT_BYTES) {
+    const parsed = reportSchema.safeParse(opened.data);
+    if (!parsed.success) return this.#refuseSchema(opened, firstIssue(parsed.error));
+    const report = parsed.data;
+    // After the schema, which names the list that is too long: a 422 is set aside, and this would come again.
+    if (Buffer.byteLength(opened.envelope.data) > MAX_REPORT_BYTES) {
       return this.#refuse(opened, {
         status: 413,
         code: "too_large",
         message: `a report has at most ${MAX_REPORT_BYTES} bytes`,
       });
     }
-    const parsed = reportSchema.safeParse(opened.data);
-    if (!parsed.success) return this.#refuseSchema(opened, firstIssue(parsed.error));
-    const report = parsed.data;
     const skewed = this.#skewed(report.sent_at);
     if (skewed !== null) return this.#refuse(opened, skewed);
-    if (relayPath.includes(report.agent_id)) {
-      return this.#refuse(opened, {
-        status: 508,
-        code: "relay_loop",
-        message: "relay_path: the report's own agent stands in it",
-      });
-    }
+    if (relayPath.includes(report.agent_id)) return this.#refuse(opened, RELAY_LOOP);
     if (fleet.retired.has(report.agent_id)) {
       return this.#refuse(opened, { status: 410, code: "reset", message: "this id is retired: take a new identity" });
     }

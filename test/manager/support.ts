@@ -199,7 +199,10 @@ export type Agent = {
 };
 
 /** An agent that is registered with the manager of `place`. */
-export async function registered(place: Ground, hostname = "hel-1"): Promise<Agent> {
+export async function registered(
+  place: { url: string; psk: string; now(): number },
+  hostname = "hel-1",
+): Promise<Agent> {
   const sender = await createSender(place.url, place.psk);
   const answer = await sender.register(hostname, place.now());
   if (answer.status !== 201) throw new Error(`registering ${hostname}: ${answer.status}`);
@@ -282,4 +285,88 @@ export function say(
       }
     });
   });
+}
+
+export type Spawned = {
+  url: string;
+  port: number;
+  psk: string;
+  pid: number;
+  now(): number;
+  /** What it wrote so far. */
+  stdout(): string;
+  stderr(): string;
+  /** Ends it; resolves with its exit code, null when the signal ended it. */
+  kill(signal: "SIGTERM" | "SIGKILL"): Promise<number | null>;
+};
+
+const MAIN = join(import.meta.dir, "../../manager/main.ts");
+
+/** The environment of a manager's process: nothing of ours but the PATH. */
+export function managerEnvironment(environment: Record<string, string> = {}): Record<string, string> {
+  return { PATH: process.env["PATH"] ?? "", MANAGER_LISTEN: "127.0.0.1", MANAGER_PORT: "0", ...environment };
+}
+
+/** `bun manager/main.ts` as a process of its own with `directory` as its working directory, once it serves. */
+export async function spawnManager(directory: string, environment: Record<string, string> = {}): Promise<Spawned> {
+  const child = Bun.spawn([process.execPath, MAIN], {
+    cwd: directory,
+    env: managerEnvironment(environment),
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  const texts = { stdout: "", stderr: "" };
+  const drain = async (name: "stdout" | "stderr") => {
+    const decoder = new TextDecoder();
+    for await (const chunk of child[name]) texts[name] += decoder.decode(chunk, { stream: true });
+  };
+  const drained = Promise.all([drain("stdout"), drain("stderr")]);
+  const kill = async (signal: "SIGTERM" | "SIGKILL") => {
+    child.kill(signal);
+    await child.exited;
+    await drained;
+    return child.exitCode;
+  };
+  for (const until = Date.now() + 15_000; ;) {
+    const port = /"url":"http:\/\/[^"]*:([0-9]+)\/"/.exec(texts.stderr)?.[1];
+    if (port !== undefined) {
+      const ring = JSON.parse(readFileSync(join(directory, "manager_psk_ring"), "utf8")) as { psks: string[] };
+      return {
+        url: `http://127.0.0.1:${port}`,
+        port: Number(port),
+        psk: ring.psks[0]!,
+        pid: child.pid,
+        now: Date.now,
+        stdout: () => texts.stdout,
+        stderr: () => texts.stderr,
+        kill,
+      };
+    }
+    if (child.exitCode !== null || Date.now() > until) {
+      await kill("SIGKILL");
+      throw new Error(`the manager did not start: ${texts.stderr}`);
+    }
+    await Bun.sleep(20);
+  }
+}
+
+/** Runs `bun manager/main.ts` with `flags` to its end. */
+export async function runManager(
+  flags: readonly string[],
+  directory: string,
+  environment: Record<string, string> = {},
+): Promise<{ exitCode: number | null; stdout: string; stderr: string }> {
+  const child = Bun.spawn([process.execPath, MAIN, ...flags], {
+    cwd: directory,
+    env: managerEnvironment(environment),
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "pipe",
+    timeout: 15_000,
+    killSignal: "SIGKILL",
+  });
+  const [stdout, stderr] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
+  await child.exited;
+  return { exitCode: child.exitCode, stdout, stderr };
 }
