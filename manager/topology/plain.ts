@@ -2,7 +2,7 @@
 // id, and ends when its evidence is too old. Pure; physical.ts, tunnels.ts and relay.ts bring the evidence.
 import type { EdgeState, Layer, TopologyEdge } from "../../shared/api.ts";
 import type { AgentMemory } from "./memory.ts";
-import { hashOf } from "./versions.ts";
+import { edgeHash } from "./versions.ts";
 
 export type PlainLayer = Exclude<Layer, "wireguard">;
 export type PlainEnd = { agent: AgentMemory; interface: string | null };
@@ -73,7 +73,7 @@ export class PlainLayers {
       if (stored !== undefined) {
         edge.state = stored.state;
         edge.reason = stored.reason;
-        edge.stored = hashOf(stored);
+        edge.stored = edgeHash(stored);
       }
       this.#byKey.set(key, edge);
       this.edges.set(edge.id, edge);

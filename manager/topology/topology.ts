@@ -13,7 +13,7 @@ import { RelayLayer } from "./relay.ts";
 import { agentView, type Carriers, type Form, foreignView, linkView, plainView, seatLabel } from "./render.ts";
 import { withSegments } from "./segments.ts";
 import { TunnelLayer } from "./tunnels.ts";
-import { hashOf } from "./versions.ts";
+import { edgeHash, hashOf } from "./versions.ts";
 import { FRESH_INTERVALS, WireguardLayer } from "./wireguard.ts";
 
 /** Not heard since the manager's start counts as silent after this, at least (2-topology.md, Alarms). */
@@ -388,7 +388,7 @@ export class Topology implements TopologyReader {
   }
 
   #edgeVersion(versions: Version[], edge: Link | PlainEdge, body: TopologyEdge | null, at: number): void {
-    const hash = body === null ? null : hashOf(body);
+    const hash = body === null ? null : edgeHash(body);
     if (hash === edge.stored) return;
     edge.stored = hash;
     // History only goes on: a late report's change stands right after what is there already.

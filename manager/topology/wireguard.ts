@@ -10,7 +10,7 @@ import { Networks } from "./networks.ts";
 import { attachedPrefixes, carrierOf, exitsBy, isOwnTunnel } from "./prefixes.ts";
 import { LossMeter } from "./rates.ts";
 import { type EndWord, isQuietMove, judge } from "./state.ts";
-import { hashOf } from "./versions.ts";
+import { edgeHash } from "./versions.ts";
 import { reasonOf } from "./words.ts";
 
 /** Heard under so many intervals ago is fresh (2-topology.md, Terms). */
@@ -588,7 +588,7 @@ export class WireguardLayer {
       link.state = stored.state;
       link.cause = stored.cause;
       link.loaded = { state: stored.state, changedAt: stored.changed_at };
-      link.stored = hashOf(stored);
+      link.stored = edgeHash(stored);
       if (stored.state === "stale" || stored.state === "never")
         link.remembered = { since: stored.changed_at, cause: stored.cause };
       if (stored.network !== null) for (const seat of [a, b]) this.networks.adopt(seat, stored.network);
