@@ -61,7 +61,7 @@ export async function adminReset(
   if ("fleet" in request) {
     const backup = backupPath(now());
     await store.backup(backup);
-    await fleet.mutate(async (turn) => fleet.wipe(turn));
+    await fleet.mutate((turn) => fleet.wipe(turn));
     return { reset: "fleet", backup };
   }
   const { agent_id: agentId } = request;

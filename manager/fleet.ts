@@ -274,6 +274,10 @@ export class Fleet {
     this.contacts.delete(agentId);
     this.#windows.delete(agentId);
     this.#interfaces.delete(agentId);
+    // The batch forgets before it writes: what earlier jobs of this turn were about to write goes here.
+    const { agents, interfaces } = turn.batch;
+    if (agents !== undefined) turn.batch.agents = agents.filter((row) => row.agent_id !== agentId);
+    if (interfaces !== undefined) turn.batch.interfaces = interfaces.filter((row) => row.agent_id !== agentId);
     turn.batch.forget = add(turn.batch.forget, [agentId]);
     this.takeTopology(this.topology.forgetAgent(agentId, turn.now), turn);
     this.takeAlarms(this.alarms.forgetAgent(agentId, turn.now), turn);
@@ -285,11 +289,16 @@ export class Fleet {
     this.forgetAgent(agentId, turn);
   }
 
-  /** Forgets everything; its agents register again. */
-  async wipe(turn: Turn): Promise<void> {
+  /**
+   * Forgets everything but the ids that were retired, also what earlier jobs of this turn were about to store; its agents
+   * register again.
+   */
+  wipe(turn: Turn): void {
+    for (const part of Object.keys(turn.batch) as (keyof Batch)[]) {
+      if (part !== "retire" && part !== "meta") delete turn.batch[part];
+    }
     turn.batch.wipe = true;
     this.agents.clear();
-    this.retired.clear();
     this.contacts.clear();
     this.#keys.clear();
     this.#windows.clear();

@@ -164,7 +164,7 @@ export type Batch = {
   forget?: string[];
   /** Ids retired by `regenerate`: refused with 410 for good. */
   retire?: { agent_id: string; at: number }[];
-  /** Clears agents, topology, alarms, events and reports (after a backup). */
+  /** Clears agents, topology, alarms, events, silences and reports (after a backup); retired ids stay. */
   wipe?: boolean;
   /** Small named values (JSON) that outlive a restart: notification cursors and the like. */
   meta?: Record<string, unknown>;

@@ -39,6 +39,7 @@ export function prepareWriter(database: Database): Writer {
     "events",
     "alarms",
     "alarm_transitions",
+    "silences",
   ].map((table) => prepare(`DELETE FROM ${table}`));
 
   const forgetAgent = prepare("DELETE FROM agents WHERE agent_id = ?1");

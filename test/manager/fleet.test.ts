@@ -1,0 +1,70 @@
+// The queue through which the manager's memory changes: jobs of one turn share a transaction.
+import { expect, test } from "bun:test";
+import { Fleet } from "../../manager/fleet.ts";
+import type { AgentRecord } from "../../manager/model.ts";
+import { createLog } from "../../shared/log.ts";
+import { AGENT, OTHER, place, T0 } from "../store/support.ts";
+
+const RETIRED = "2d2f3f6e-56c1-4f6a-9f43-1a2b3c4d5e6f";
+const record = (agent_id: string, byte: number): AgentRecord => ({
+  agent_id,
+  public_key: new Uint8Array(32).fill(byte).toBase64(),
+  hostname: "hel-1",
+  agent_version: "0.1.0",
+  first_seen_at: T0,
+  registered_at: T0,
+  blocked: false,
+  regenerate: false,
+});
+
+test("what is cleared takes along what came before it in the same turn, and not what comes after", async () => {
+  using own = place();
+  const store = await own.open();
+  const fleet = new Fleet(
+    store,
+    T0,
+    createLog("error"),
+    () => {},
+    () => T0,
+  );
+  await fleet.load(T0);
+  await Promise.all([
+    fleet.mutate((turn) => fleet.putAgent(record(AGENT, 1), turn)),
+    fleet.mutate((turn) => fleet.putAgent(record(RETIRED, 3), turn)),
+    fleet.mutate((turn) => fleet.retireAgent(RETIRED, turn)),
+    fleet.mutate((turn) => void (turn.batch.meta = { sessions: { kept: true } })),
+    fleet.mutate((turn) => fleet.wipe(turn)),
+    fleet.mutate((turn) => fleet.putAgent(record(OTHER, 2), turn)),
+  ]);
+  expect([...fleet.agents.keys()]).toEqual([OTHER]);
+  expect([...fleet.retired]).toEqual([RETIRED]);
+  expect(await store.retiredAgents()).toEqual([RETIRED]);
+  expect((await store.loadAgents()).map(({ agent_id }) => agent_id)).toEqual([OTHER]);
+  expect((await store.topologyAt(null)).nodes.map(({ id }) => id)).toEqual([OTHER]);
+  expect(await store.meta("sessions")).toEqual({ kept: true });
+  await store.close();
+});
+
+test("an agent that is forgotten in the turn in which it was written is forgotten", async () => {
+  using own = place();
+  const store = await own.open();
+  const fleet = new Fleet(
+    store,
+    T0,
+    createLog("error"),
+    () => {},
+    () => T0,
+  );
+  await fleet.load(T0);
+  const renamed = { ...record(OTHER, 2), hostname: "hel-2" };
+  await Promise.all([
+    fleet.mutate((turn) => fleet.putAgent(record(AGENT, 1), turn)),
+    fleet.mutate((turn) => fleet.putAgent(record(OTHER, 2), turn)),
+    fleet.mutate((turn) => fleet.forgetAgent(AGENT, turn)),
+    fleet.mutate((turn) => fleet.forgetAgent(OTHER, turn)),
+    fleet.mutate((turn) => fleet.putAgent(renamed, turn)),
+  ]);
+  expect(await store.loadAgents()).toEqual([renamed]);
+  expect([...fleet.agents.values()]).toEqual([renamed]);
+  await store.close();
+});
