@@ -156,8 +156,8 @@ export class Discovery {
     const now = this.#now();
     return [...this.#found.values()]
       .filter(
-        (found) =>
-          found.hops !== null && found.hops < 3 && now - found.foundAt < KNOWN_MS && filter(found.address) !== null,
+        // Also one that itself needs all the relays that are allowed: it refuses, and the operator is told why (hop_limit).
+        (found) => found.hops !== null && now - found.foundAt < KNOWN_MS && filter(found.address) !== null,
       )
       .sort(
         (a, b) =>

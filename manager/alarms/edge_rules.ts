@@ -1,7 +1,7 @@
 // Owns the alarms about edges, networks and foreign peers: what their states mean to an operator. Pure.
 import { parseEndpoint } from "../../shared/net.ts";
 import type { TopologyEdge } from "../../shared/api.ts";
-import { memoryOf } from "./ledger.ts";
+import { isOpen, memoryOf } from "./ledger.ts";
 import { agentEnds, edgeName, endName, label, labels, shortKey, some, subjectRest, subjects } from "./names.ts";
 import { type AlarmCode, type Context, type Finding, type Key, keyOf, type Rule, type Verdict } from "./rule.ts";
 
@@ -405,7 +405,8 @@ const endpointChanged: Rule = {
 const keepaliveMissing: Rule = {
   code: "keepalive_missing",
   listens: "report",
-  hold: 1,
+  // A host that takes another address looks as if behind NAT until its own next report names the address.
+  hold: 3,
   resolve: { reports: 1 },
   endsOnAcknowledge: false,
   compares: false,
@@ -434,7 +435,9 @@ const keepaliveMissing: Rule = {
     const move = moved(context).get(edge.id);
     const natted = [edge.a, edge.b].find((end) => end.nat && context.topology.agent(end.node) !== null && off(end));
     if (natted === undefined) return null;
-    if (move === undefined || move.node !== natted.node) return row === null ? null : "stays";
+    const movedNow = move !== undefined && move.node === natted.node;
+    if (!movedNow && row === null) return null;
+    if (!movedNow && isOpen(row!)) return "stays";
     return {
       severity: "info",
       message: `${endName(context.topology, natted)} is behind NAT without keepalive, and its endpoint has moved: it cannot be reached while it is quiet`,
@@ -449,7 +452,7 @@ const keepaliveMissing: Rule = {
       "One end knows no endpoint and the other sends nothing by itself; or an end behind NAT has no keepalive and its mapping was lost.",
     todo: "`PersistentKeepalive = 25` at the end that is behind NAT or has no fixed address.",
     severity: "info",
-    opens: "at once",
+    opens: "3 reports",
     resolves: "set, or the tunnel is known at both ends",
   },
 };

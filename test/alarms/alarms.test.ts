@@ -215,17 +215,28 @@ tables("edges", [
     steps: [
       {
         act: (world) => world.set("a-b", "idle", { cause: "cannot_start_a" }),
-        pass: 31,
+        pass: 91,
         open: ["keepalive_missing edge:a-b"],
         told: ["keepalive_missing open info"],
       },
       { act: (world) => world.set("a-b", "up"), pass: 31, open: [] },
+      // It looks so until the moved host's own next report.
+      {
+        act: (world) => {
+          world.edge("b-c").b.nat = true;
+          world.edge("b-c").b.persistent_keepalive_s = null;
+          world.wireguard("b").peers![1]!.endpoint = "192.168.50.200:51820";
+        },
+        pass: 31,
+        open: [],
+      },
+      { act: (world) => void (world.edge("b-c").b.nat = false), pass: 91, open: [] },
       {
         act: (world) => {
           Object.assign(world.edge("b-c").b, { nat: true, persistent_keepalive_s: null });
           world.wireguard("b").peers![1]!.endpoint = "192.168.50.99:1024";
         },
-        pass: 31,
+        pass: 91,
         open: ["keepalive_missing edge:b-c"],
       },
       { act: (world) => void (world.edge("b-c").b.persistent_keepalive_s = 25), pass: 31, open: [] },

@@ -314,13 +314,12 @@ export const FAULTS: readonly Fault[] = [
   {
     name: "cannot-send",
     station: "config",
-    inject: "a gets an unreachable route to b's address; keepalive 25 s",
+    inject: "a gets an unreachable route to b's address, while b pings it; keepalive 25 s",
     repair: "the route is deleted",
     root: { code: "cannot_send", severity: "warning", subject: "edge" },
     beneath: ["peer_stale"],
-    // b's keepalives put a's off, as they should, until b asks for a new session after 120 s; two keepalives later it is
-    // known that a does not even answer (recorded: sender-firewall, cannot-send)
-    tellableSeconds: 120 + 25 + 2 * 25 + INTERVAL_S,
+    // b's packets must have gone unanswered, and a's counter must have stood still for two keepalives
+    tellableSeconds: Math.max(UNANSWERED_S, 2 * 25 + INTERVAL_S),
     hold: { intervals: 3 },
     resolves: "3 reports without",
     resolveSeconds: 25 + HEALED_S + CLEARED_S,

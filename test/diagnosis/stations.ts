@@ -3,6 +3,7 @@
 import { cpSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { DnsServer } from "../lab/host.ts";
+import type { LabProcess } from "../lab/namespace.ts";
 import { eventually, MANAGER_PORT, request } from "../lab/programs.ts";
 import { generateKeyPair, generatePresharedKey } from "../lab/wireguard.ts";
 import { INTERVAL_S, type Station } from "./faults.ts";
@@ -155,6 +156,7 @@ async function config(): Promise<Scene> {
     ground.wg(host).setPeers(...to.map((name) => ground.peer(host, name)));
   const stranger = generateKeyPair().publicKey;
   let second: string;
+  let asking: LabProcess;
   return {
     ground,
     faults: {
@@ -208,8 +210,14 @@ async function config(): Promise<Scene> {
         repair: () => b.ip("link set wg0 mtu 1420"),
       },
       "cannot-send": {
-        inject: () => a.ip(`route add unreachable ${b.address}/32`),
-        repair: () => a.ip(`route del unreachable ${b.address}/32`),
+        inject: async () => {
+          asking = await b.spawn(["ping", "-n", "-q", "-i", "1", "10.9.0.1"], { name: "ping" });
+          await a.ip(`route add unreachable ${b.address}/32`);
+        },
+        repair: async () => {
+          await a.ip(`route del unreachable ${b.address}/32`);
+          await asking.stop();
+        },
       },
       "collector-fails": {
         inject: async () => {
