@@ -42,6 +42,14 @@ export async function onceCommand(settings: AgentSettings, log: Log, print: Prin
     complain(`an agent runs on ${settings.stateDirectory}: it sends by itself; end it first, or set STATE_DIR`);
     return 1;
   }
+  try {
+    return await sendOnce(settings, log, print, complain);
+  } finally {
+    lock.release();
+  }
+}
+
+async function sendOnce(settings: AgentSettings, log: Log, print: Print, complain: Print): Promise<number> {
   const agent = await openAgent(settings, createHost(), log);
   await agent.psk.once();
   if (agent.psk.current === null) {

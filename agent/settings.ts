@@ -46,7 +46,7 @@ export function agentSettings(environment: Environment, workingDirectory: string
     stateDirectory,
     managerUrls: setting.baseUrls("MANAGER_URL", "http://127.0.0.1:5086"),
     managerKey: setting.publicKey("MANAGER_KEY"),
-    intervalSeconds: setting.wholeNumber("REPORT_INTERVAL", 30, 1, 86_400, "seconds"),
+    intervalSeconds: setting.wholeNumber("REPORT_INTERVAL", 30, 1, 86_400, "a whole number of seconds"),
     listen: setting.listenAddress("AGENT_LISTEN"),
     port: setting.port("AGENT_PORT", 5087),
     allow: setting.prefixes("AGENT_ALLOW"),

@@ -72,8 +72,8 @@ export function managerSettings(environment: Environment, workingDirectory: stri
     // A bare reverse proxy on this host looks like loopback: who sets either means that others come through.
     localRead: readToken !== null || trustedProxies.length > 0 ? "token" : localRead,
     trustedProxies,
-    retentionDays: setting.wholeNumber("RETENTION_DAYS", 7, 1, 3650, "days"),
-    eventRetentionDays: setting.wholeNumber("EVENT_RETENTION_DAYS", 400, 1, 36500, "days"),
+    retentionDays: setting.wholeNumber("RETENTION_DAYS", 7, 1, 3650, "a whole number of days"),
+    eventRetentionDays: setting.wholeNumber("EVENT_RETENTION_DAYS", 400, 1, 36500, "a whole number of days"),
     notifyUrls,
     logLevel: setting.oneOf("LOG_LEVEL", LOG_LEVELS, "info"),
   };

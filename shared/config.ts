@@ -35,12 +35,12 @@ export function settings(environment: Environment) {
     const value = environment[name]?.trim();
     return value === undefined || value === "" ? null : value;
   };
-  const wholeNumber = (name: string, fallback: number, minimum: number, maximum: number, unit: string): number => {
+  const wholeNumber = (name: string, fallback: number, minimum: number, maximum: number, what: string): number => {
     const value = raw(name);
     if (value === null) return fallback;
     const number = Number(value);
     if (!/^[0-9]+$/.test(value) || number < minimum || number > maximum) {
-      throw new SettingError(name, value, `must be a whole number of ${unit} from ${minimum} to ${maximum}`);
+      throw new SettingError(name, value, `must be ${what} from ${minimum} to ${maximum}`);
     }
     return number;
   };
@@ -54,7 +54,7 @@ export function settings(environment: Environment) {
   return {
     text: raw,
     wholeNumber,
-    port: (name: string, fallback: number) => wholeNumber(name, fallback, 0, 65535, "a port (0: any free one)"),
+    port: (name: string, fallback: number) => wholeNumber(name, fallback, 0, 65535, "a port"),
     oneOf<T extends string>(name: string, allowed: readonly T[], fallback: T): T {
       const value = raw(name);
       if (value === null) return fallback;
