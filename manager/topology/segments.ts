@@ -4,7 +4,7 @@ import type { EdgeEnd, TopologyEdge, TopologyNode, TopologyResponse } from "../.
 /** More members than this are drawn as one segment: 8 hosts are 28 lines, 50 would be 1,225. */
 export const MAX_PAIRED_MEMBERS = 8;
 
-const place = ({ node, interface: name }: EdgeEnd) => `${node} ${name ?? ""}`;
+const place = ({ node, interface: name }: Pick<EdgeEnd, "node" | "interface">) => `${node} ${name ?? ""}`;
 
 /** The picture with every physical segment of more than MAX_PAIRED_MEMBERS members as a node of its own. */
 export function withSegments<T extends TopologyResponse>(picture: T): T {
@@ -32,7 +32,8 @@ export function withSegments<T extends TopologyResponse>(picture: T): T {
       ends.set(place(end), member);
     }
   }
-  const collapsed = new Set<TopologyEdge>();
+  /** Id of a pair's edge → id of the segment that stands for it. */
+  const segmentOf = new Map<string, string>();
   const nodes: TopologyNode[] = [];
   const edges: TopologyEdge[] = [];
   for (const ends of members.values()) {
@@ -67,7 +68,7 @@ export function withSegments<T extends TopologyResponse>(picture: T): T {
       wireguard_keys: [],
     });
     for (const [name, { end, edges: own }] of ends) {
-      for (const edge of own) collapsed.add(edge);
+      for (const edge of own) segmentOf.set(edge.id, id);
       edges.push({
         ...own[0]!,
         id: `${id}/${name}`,
@@ -81,10 +82,20 @@ export function withSegments<T extends TopologyResponse>(picture: T): T {
       });
     }
   }
-  if (collapsed.size === 0) return picture;
+  if (segmentOf.size === 0) return picture;
+  // What rode on a pair's edge rides on its own host's line to the segment.
+  const onSegment = (ride: TopologyEdge["rides_on"][number]) => {
+    const segment = ride.edge === null ? undefined : segmentOf.get(ride.edge);
+    return segment === undefined ? ride : { ...ride, edge: `${segment}/${place(ride)}` };
+  };
   return {
     ...picture,
     nodes: [...picture.nodes, ...nodes],
-    edges: [...picture.edges.filter((edge) => !collapsed.has(edge)), ...edges],
+    edges: [
+      ...picture.edges
+        .filter(({ id }) => !segmentOf.has(id))
+        .map((edge) => (edge.rides_on.length === 0 ? edge : { ...edge, rides_on: edge.rides_on.map(onSegment) })),
+      ...edges,
+    ],
   };
 }
