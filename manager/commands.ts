@@ -7,6 +7,7 @@ import { PskSource } from "../shared/psk_source.ts";
 import { checkNotify } from "./notify.ts";
 import type { ManagerSettings } from "./settings.ts";
 import { backupDatabase } from "./store/backup.ts";
+import { openReadOnly } from "./store/open.ts";
 import { openLogSnapshot } from "./store/sqlite.ts";
 import { verifyLog } from "./store/verify.ts";
 
@@ -22,14 +23,14 @@ export async function verifyLogCommand(
   print: Print,
   complain: Print,
 ): Promise<number> {
+  const snapshot = openLogSnapshot(settings.databasePath);
   const psk = new PskSource({
     origin: settings.psk.kind === "default" ? { ...settings.psk, create: false } : settings.psk,
     ringPath: join(settings.stateDirectory, "manager_psk_ring"),
     log,
   });
-  await psk.once();
-  const snapshot = openLogSnapshot(settings.databasePath);
   try {
+    await psk.once();
     const keys = new Map((await snapshot.loadAgents()).map((agent) => [agent.agent_id, agent.public_key]));
     let listed = 0;
     const summary = await verifyLog(snapshot.allReports(), snapshot.rows, psk.psks, keys, (finding) => {
@@ -54,6 +55,8 @@ export async function verifyLogCommand(
 /** `-backup FILE`. */
 export async function backupCommand(settings: ManagerSettings, path: string, print: Print): Promise<number> {
   const target = resolve(path);
+  // Refuses what is no database of ours: nobody should learn so from the backup.
+  openReadOnly(settings.databasePath).close();
   await backupDatabase(settings.databasePath, target);
   print(`${settings.databasePath} is copied to ${target}`);
   return 0;

@@ -1,5 +1,6 @@
 // Owns the running manager: it opens everything in order, serves, keeps the clocks, and closes everything in order.
-import { mkdirSync, readFileSync } from "node:fs";
+import { mkdirSync } from "node:fs";
+import { SettingError } from "../shared/config.ts";
 import { type Log, reason } from "../shared/log.ts";
 import { canonicalAddress } from "../shared/net.ts";
 import { PskSource } from "../shared/psk_source.ts";
@@ -11,6 +12,7 @@ import { createApp } from "./app.ts";
 import { AuthFailures } from "./auth_failures.ts";
 import { Fleet } from "./fleet.ts";
 import { Ingest } from "./ingest.ts";
+import { listening, readTls } from "./listen.ts";
 import { Live } from "./live.ts";
 import { createMetrics } from "./metrics.ts";
 import { Notifier } from "./notify.ts";
@@ -55,7 +57,17 @@ export async function startManager(
   const now = options.now ?? Date.now;
   const startedAt = now();
   const beganAt = performance.now();
-  mkdirSync(settings.stateDirectory, { recursive: true, mode: 0o700 });
+  const tls = settings.tls === null ? null : readTls(settings.tls);
+  try {
+    mkdirSync(settings.stateDirectory, { recursive: true, mode: 0o700 });
+  } catch (cause) {
+    const { code } = cause as { code?: string };
+    throw new SettingError(
+      "STATE_DIR",
+      settings.stateDirectory,
+      `must be a directory, or one that can be made (${code})`,
+    );
+  }
   const store = await openStore(settings.databasePath, { log });
   const closers: (() => void | Promise<void>)[] = [() => store.close()];
   const closeAll = async () => {
@@ -121,10 +133,6 @@ export async function startManager(
       metrics: createMetrics({ fleet, store, ingest, psk, stream, authFailures, startedAt, version: VERSION }),
     });
 
-    const tls =
-      settings.tls === null
-        ? undefined
-        : { cert: readFileSync(settings.tls.certFile, "utf8"), key: readFileSync(settings.tls.keyFile, "utf8") };
     const serve = (hostname: string) =>
       Bun.serve({
         hostname,
@@ -132,11 +140,11 @@ export async function startManager(
         development: false,
         idleTimeout: IDLE_TIMEOUT_S,
         maxRequestBodySize: MAX_BODY_BYTES,
-        ...(tls === undefined ? {} : { tls }),
+        ...(tls === null ? {} : { tls }),
         fetch: (request, server) =>
           app.fetch(request, {
             remote: remoteAddress(server.requestIP(request)?.address ?? ""),
-            tls: tls !== undefined,
+            tls: tls !== null,
             keepOpen: (open: Request) => server.timeout(open, 0),
           }),
         error: (error) => {
@@ -147,7 +155,7 @@ export async function startManager(
           });
         },
       });
-    const server = settings.listen === null ? serveAll(serve) : serve(settings.listen);
+    const server = listening(settings.listen, settings.port, serve);
 
     // --- clocks
     let stopped = false;
@@ -224,14 +232,4 @@ export async function startManager(
 /** `::ffff:127.0.0.1` is 127.0.0.1; a link-local address loses its zone. */
 function remoteAddress(address: string): string {
   return canonicalAddress(address.split("%")[0]!) ?? address;
-}
-
-/** All addresses of both families; a host without IPv6 has only one. */
-function serveAll<T>(serve: (hostname: string) => T): T {
-  try {
-    return serve("::");
-  } catch (error) {
-    if ((error as { code?: string }).code === "EADDRINUSE") throw error;
-    return serve("0.0.0.0");
-  }
 }

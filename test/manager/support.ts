@@ -300,6 +300,8 @@ export type Spawned = {
   kill(signal: "SIGTERM" | "SIGKILL"): Promise<number | null>;
 };
 
+// As bunfig.toml has it for who starts it in the checkout, and the build for the binaries.
+const BUN = [process.execPath, "--no-env-file"];
 const MAIN = join(import.meta.dir, "../../manager/main.ts");
 
 /** The environment of a manager's process: nothing of ours but the PATH. */
@@ -309,7 +311,7 @@ export function managerEnvironment(environment: Record<string, string> = {}): Re
 
 /** `bun manager/main.ts` as a process of its own with `directory` as its working directory, once it serves. */
 export async function spawnManager(directory: string, environment: Record<string, string> = {}): Promise<Spawned> {
-  const child = Bun.spawn([process.execPath, MAIN], {
+  const child = Bun.spawn([...BUN, MAIN], {
     cwd: directory,
     env: managerEnvironment(environment),
     stdin: "ignore",
@@ -329,7 +331,7 @@ export async function spawnManager(directory: string, environment: Record<string
     return child.exitCode;
   };
   for (const until = Date.now() + 15_000; ;) {
-    const port = /"url":"http:\/\/[^"]*:([0-9]+)\/"/.exec(texts.stderr)?.[1];
+    const port = /"url":"https?:\/\/[^"]*:([0-9]+)\/"/.exec(texts.stderr)?.[1];
     if (port !== undefined) {
       const ring = JSON.parse(readFileSync(join(directory, "manager_psk_ring"), "utf8")) as { psks: string[] };
       return {
@@ -351,13 +353,14 @@ export async function spawnManager(directory: string, environment: Record<string
   }
 }
 
-/** Runs `bun manager/main.ts` with `flags` to its end. */
+/** Runs `bun manager/main.ts` with `flags` to its end; `as`: a command in front of it, such as setpriv. */
 export async function runManager(
   flags: readonly string[],
   directory: string,
   environment: Record<string, string> = {},
+  as: readonly string[] = [],
 ): Promise<{ exitCode: number | null; stdout: string; stderr: string }> {
-  const child = Bun.spawn([process.execPath, MAIN, ...flags], {
+  const child = Bun.spawn([...as, ...BUN, MAIN, ...flags], {
     cwd: directory,
     env: managerEnvironment(environment),
     stdin: "ignore",
