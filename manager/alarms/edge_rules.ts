@@ -116,13 +116,15 @@ function broken(code: "peer_stale" | "peer_never"): Rule {
     endsOnAcknowledge: false,
     compares: false,
     subjects: (context) => edgeSubjects(context, (edge) => edge.state === state && betweenAgents(context, edge)),
-    check(subject, context): Verdict {
+    check(subject, context, row): Verdict {
       const edge = edgeOf(subject, context);
       if (edge === null || !betweenAgents(context, edge)) return null;
       // Neither better nor worse: nobody reports on it, or it is not decided yet.
       if (edge.state === "unknown" || edge.state === "late") return "stays";
       if (edge.state !== state) return null;
-      if (edge.cause === "tunnel_loop" || edge.cause === "cannot_send_a" || edge.cause === "cannot_send_b") return null;
+      // These have alarms of their own; one that was open before it was known goes beneath, and ends with the fault.
+      const told = edge.cause === "tunnel_loop" || edge.cause === "cannot_send_a" || edge.cause === "cannot_send_b";
+      if (told && (row === null || !isOpen(row))) return null;
       const parts = edge.network === null ? null : context.parts(edge.network);
       const crosses = parts?.crossing.some((crossing) => crossing.id === edge.id) === true;
       const last = crosses && parts!.crossing.length === 1;

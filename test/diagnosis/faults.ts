@@ -314,8 +314,8 @@ export const FAULTS: readonly Fault[] = [
   {
     name: "cannot-send",
     station: "config",
-    inject: "a gets an unreachable route to b's address, while b pings it; keepalive 25 s",
-    repair: "the route is deleted",
+    inject: "a's own firewall forbids it to send to b's WireGuard port, while b pings it; keepalive 25 s",
+    repair: "the rule is deleted",
     root: { code: "cannot_send", severity: "warning", subject: "edge" },
     beneath: ["peer_stale"],
     // b's packets must have gone unanswered, and a's counter must have stood still for two keepalives

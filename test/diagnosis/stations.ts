@@ -212,10 +212,13 @@ async function config(): Promise<Scene> {
       "cannot-send": {
         inject: async () => {
           asking = await b.spawn(["ping", "-n", "-q", "-i", "1", "10.9.0.1"], { name: "ping" });
-          await a.ip(`route add unreachable ${b.address}/32`);
+          // An unreachable route would not do: userspace WireGuard sends by the card that it used before.
+          await a.nft(
+            `table ip t { chain output { type filter hook output priority 0; ip daddr ${b.address} udp dport ${WIREGUARD_PORT} drop; }; }`,
+          );
         },
         repair: async () => {
-          await a.ip(`route del unreachable ${b.address}/32`);
+          await a.nft("delete table ip t");
           await asking.stop();
         },
       },
