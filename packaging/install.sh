@@ -42,6 +42,10 @@ matches() {
   printf '%s\n' "$2" | LC_ALL=C grep -Eqx -e "$1"
 }
 
+readable() {
+  if [ ! -f "$1" ] || [ ! -r "$1" ]; then die "$1 is no file that can be read"; fi
+}
+
 program='' binary='' uninstall='' root='' start=yes consent='' userspace='' psk_file=''
 # KEY=VALUE a line, to be put into the env file.
 settings=''
@@ -61,7 +65,7 @@ while [ $# -gt 0 ]; do
     --keep-state) consent=keep && shift && continue ;;
     --userspace-wireguard) userspace=yes && shift && continue ;;
     --*)
-      [ $# -ge 2 ] && [ -n "$2" ] || wrong "$1 needs a value, or is no option"
+      [ -n "${2:-}" ] || wrong "$1 needs a value, or is no option"
       case $1 in
         --manager-url) setting "$1" MANAGER_URL "$2" "$url(,$url)*" 'http:// or https:// URLs without user, query or fragment' ;;
         --manager-key) setting "$1" MANAGER_KEY "$2" '[A-Za-z0-9+/]{43}=' 'base64 of 32 bytes' ;;
@@ -149,7 +153,7 @@ fi
 
 [ -z "$consent" ] || wrong '--yes and --keep-state are for uninstall'
 [ -n "$binary" ] || wrong "$program needs the path of its binary"
-[ -f "$binary" ] && [ -r "$binary" ] || die "$binary is no file that can be read"
+readable "$binary"
 for file in "$name.service" $([ -z "$userspace" ] || echo userspace-wireguard.conf); do
   [ -f "$here/$file" ] || die "$here/$file is missing: keep it beside install.sh"
 done
@@ -184,12 +188,13 @@ if [ -n "$psk_file" ]; then
   if [ "$psk_file" = - ]; then
     head -c 4096 >"$work/psk"
   else
-    [ -f "$psk_file" ] && [ -r "$psk_file" ] || die "$psk_file is no file that can be read"
+    readable "$psk_file"
     head -c 4096 "$psk_file" >"$work/psk"
   fi
   # The rule of the programs themselves: 16 bytes or more, on one line.
-  [ "$(tr -d '[:space:]' <"$work/psk" | wc -c)" -ge 16 ] && [ "$(grep -c . "$work/psk")" = 1 ] ||
+  if [ "$(tr -d '[:space:]' <"$work/psk" | wc -c)" -lt 16 ] || [ "$(grep -c . "$work/psk")" != 1 ]; then
     die "the key in $psk_file must be one line of 16 bytes or more"
+  fi
 fi
 
 # The env file as it will be: what was there, without what is named now, then that. A key that is named replaces its other sources.

@@ -20,6 +20,9 @@ const PACKAGES = {
   dot: "graphviz",
   faketime: "faketime",
   "qemu-aarch64-static": "qemu-user-static",
+  shellcheck: "shellcheck",
+  strace: "strace",
+  "systemd-analyze": "systemd",
 } as const;
 
 /** A program by name, or `root`: uid 0 that may make network, mount, pid and uts namespaces and open TUN devices. */
