@@ -9,7 +9,8 @@ import { EDGE_STATES } from "../../shared/api.ts";
 
 const root = join(import.meta.dir, "../..");
 const read = (path: string) => readFileSync(join(root, path), "utf8");
-const readme = read("README.md");
+// The formatter pads tables.
+const readme = read("README.md").replace(/ {2,}/g, " ");
 
 function matches(path: string, pattern: RegExp): string[] {
   return [...new Set([...read(path).matchAll(pattern)].map((match) => match[1]!))];
