@@ -215,7 +215,7 @@ printf '%s' "$settings" >>"$work/env"
 # The binary is tried where it will lie, beside the old one, which it replaces only if it answers as what it should be.
 install -d -m 755 "$root/usr/local/bin"
 install -m 755 "$binary" "$candidate"
-try() { timeout 20 env -i PATH="$PATH" "$candidate" "$1" </dev/null 2>/dev/null || :; }
+try() { cd / && timeout 20 env -i PATH="$PATH" "$candidate" "$1" </dev/null 2>/dev/null || :; }
 version=$(try -version)
 matches '[0-9]+\.[0-9]+\.[0-9]+[A-Za-z0-9.+-]*' "$version" ||
   die "$binary does not run here, or is no kattila program (it does not answer -version): nothing was changed"
