@@ -3,7 +3,7 @@
 // memory is ahead of the database and is built anew from it.
 import type { Event } from "../shared/api.ts";
 import { type Log, reason } from "../shared/log.ts";
-import { type Report, reportSchema } from "../shared/report.ts";
+import type { Report } from "../shared/report.ts";
 import { Alarms } from "./alarms/alarms.ts";
 import type {
   AgentRecord,
@@ -17,6 +17,7 @@ import type {
   TopologyChange,
 } from "./model.ts";
 import { HttpError } from "./http.ts";
+import { parseReport } from "./parse_report.ts";
 import { ReplayWindow } from "./replay_window.ts";
 import { type Store, StoreError } from "./store/store.ts";
 import { Topology } from "./topology/topology.ts";
@@ -132,7 +133,7 @@ export class Fleet {
     const replayed = new Set<string>();
     const highest = new Map<string, number>();
     const replay = (stored: StoredReport) => {
-      const parsed = reportSchema.safeParse(JSON.parse(stored.data));
+      const parsed = parseReport(JSON.parse(stored.data), this.topology.effective(stored.agent_id));
       if (!parsed.success || !this.agents.has(stored.agent_id)) return;
       const before = highest.get(stored.agent_id) ?? null;
       const observation = observationOf(stored, parsed.data, before);

@@ -12,11 +12,11 @@ import {
   registerSchema,
   relaySchema,
   type Report,
-  reportSchema,
 } from "../shared/report.ts";
 import type { AuthFailures } from "./auth_failures.ts";
 import type { Fleet, Turn } from "./fleet.ts";
 import type { AgentRecord, ReportRow } from "./model.ts";
+import { parseReport } from "./parse_report.ts";
 import { type Store, StoreError } from "./store/store.ts";
 
 /** A message sent further than this from the manager's clock is refused (1-protocol.md, Replay). */
@@ -247,7 +247,8 @@ export class Ingest {
 
   async #takeReport(opened: Opened, relayPath: string[], source: string): Promise<Answer> {
     const { fleet, authFailures } = this.options;
-    const parsed = reportSchema.safeParse(opened.data);
+    const former = opened.agentId === null ? null : fleet.topology.effective(opened.agentId);
+    const parsed = parseReport(opened.data, former);
     if (!parsed.success) return this.#refuseSchema(opened, firstIssue(parsed.error));
     const report = parsed.data;
     // After the schema, which names the list that is too long: a 422 is set aside, and this would come again.

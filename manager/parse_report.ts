@@ -1,0 +1,123 @@
+// Owns the reading of a report beside the agent's report before: what reads the same is taken over from that one instead
+// of being checked and canonicalised again (from one report to the next little but counters changes). What
+// differs goes through the schema, which alone says what is wrong. Pure.
+import type { JsonObject } from "../shared/json.ts";
+import { type Interface, type Peer, type Report, reportSchema, type Wireguard } from "../shared/report.ts";
+
+/** Unix milliseconds as the schema bounds them. */
+const MAX_INSTANT = 8.64e15;
+
+const isCount = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0;
+const isCountOrNull = (value: unknown): boolean => value === null || isCount(value);
+const isInstantOrNull = (value: unknown): boolean =>
+  value === null || (isCount(value) && (value as number) <= MAX_INSTANT);
+
+type Varying = { readonly [field: string]: (value: unknown) => boolean };
+/** What moves from report to report, and what the schema asks of it. A field that is not in the former report is none. */
+const PEER_COUNTERS: Varying = { latest_handshake_at: isInstantOrNull, rx_bytes: isCount, tx_bytes: isCount };
+const INTERFACE_COUNTERS: Varying = {
+  rx_bytes: isCountOrNull,
+  tx_bytes: isCountOrNull,
+  rx_errors: isCountOrNull,
+  tx_errors: isCountOrNull,
+};
+const NONE: Varying = {};
+
+/** Whether two values of JSON are the same. */
+function same(raw: unknown, former: unknown): boolean {
+  if (raw === former) return true;
+  if (typeof raw !== "object" || raw === null || typeof former !== "object" || former === null) return false;
+  if (!Array.isArray(raw)) return !Array.isArray(former) && sameObject(raw as JsonObject, former as JsonObject, NONE);
+  if (!Array.isArray(former) || raw.length !== former.length) return false;
+  for (let i = 0; i < raw.length; i++) if (!same(raw[i], former[i])) return false;
+  return true;
+}
+
+/** The same fields with the same values, but for those that vary: these are only as the schema wants them. */
+function sameObject(raw: JsonObject, former: JsonObject, varying: Varying): boolean {
+  let fields = 0;
+  for (const field in raw) {
+    fields++;
+    const [value, before] = [raw[field], former[field]];
+    if (value === before) continue;
+    const fits = varying[field];
+    if (fits === undefined ? !same(value, before) : before === undefined || !fits(value)) return false;
+  }
+  for (const _ in former) fields--;
+  return fields === 0;
+}
+
+const isObject = (value: unknown): value is JsonObject =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+
+/** Each item of `raw` as the former one with its own counters, where all are alike but for those; else null. */
+function itemsLike<T extends object>(
+  raw: unknown,
+  former: readonly T[] | null,
+  varying: Varying,
+  withCounters: (former: T, raw: T) => T,
+): T[] | null {
+  if (former === null || !Array.isArray(raw) || raw.length !== former.length) return null;
+  for (let i = 0; i < raw.length; i++) {
+    if (!isObject(raw[i]) || !sameObject(raw[i], former[i] as JsonObject, varying)) return null;
+  }
+  return former.map((item, i) => withCounters(item, raw[i] as T));
+}
+
+function interfaceLike(former: Interface, raw: Interface): Interface {
+  const { rx_bytes, tx_bytes } = raw;
+  const item = { ...former, rx_bytes, tx_bytes };
+  if (raw.rx_errors !== undefined) item.rx_errors = raw.rx_errors;
+  if (raw.tx_errors !== undefined) item.tx_errors = raw.tx_errors;
+  return item;
+}
+
+function peerLike(former: Peer, { latest_handshake_at, rx_bytes, tx_bytes }: Peer): Peer {
+  return { ...former, latest_handshake_at, rx_bytes, tx_bytes };
+}
+
+function wireguardLike(raw: unknown, former: readonly Wireguard[] | null): Wireguard[] | null {
+  if (former === null || !Array.isArray(raw) || raw.length !== former.length) return null;
+  const items: Wireguard[] = [];
+  for (let i = 0; i < raw.length; i++) {
+    const [own, before] = [raw[i] as unknown, former[i]!];
+    if (!isObject(own)) return null;
+    const peers = itemsLike(own.peers, before.peers, PEER_COUNTERS, peerLike);
+    if (peers === null || !sameObject({ ...own, peers: before.peers }, before, NONE)) return null;
+    items.push({ ...before, peers });
+  }
+  return items;
+}
+
+/** Sections without counters. */
+const STEADY = ["delivery", "collectors", "routes", "neighbors", "rules", "forwarding", "firewall"] as const;
+
+/**
+ * As `reportSchema.safeParse(data)`. Objects and lists in the result that read as in `former`, a report that the schema
+ * gave, are those of `former` themselves: nobody may change them.
+ */
+export function parseReport(data: JsonObject, former: Report | null): ReturnType<typeof reportSchema.safeParse> {
+  if (former === null) return reportSchema.safeParse(data);
+  const alike: Partial<Report> = {};
+  // The schema sees an empty section in its place: nothing that it could complain of.
+  const rest: JsonObject = { ...data };
+  for (const section of STEADY) {
+    const before = former[section];
+    if (before === undefined || before === null || !same(data[section], before)) continue;
+    Object.assign(alike, { [section]: before });
+    rest[section] = section === "collectors" ? {} : null;
+  }
+  const interfaces = itemsLike(data.interfaces, former.interfaces, INTERFACE_COUNTERS, interfaceLike);
+  if (interfaces !== null) {
+    alike.interfaces = interfaces;
+    rest.interfaces = null;
+  }
+  const wireguard = wireguardLike(data.wireguard, former.wireguard);
+  if (wireguard !== null) {
+    alike.wireguard = wireguard;
+    rest.wireguard = null;
+  }
+  const parsed = reportSchema.safeParse(rest);
+  if (parsed.success) Object.assign(parsed.data, alike);
+  return parsed;
+}
