@@ -1,6 +1,7 @@
 // Owns the objects that inference keeps between reports: agents, WireGuard interfaces ("seats", an agent's or a foreign
 // peer's), what each lists ("arcs"), and the links between two seats. Data only; wireguard.ts changes them.
 import type { EdgeCause, EdgeState } from "../../shared/api.ts";
+import { type Endpoint, parseEndpoint } from "../../shared/net.ts";
 import type { Peer, Report } from "../../shared/report.ts";
 import type { AgentRecord, Observation } from "../model.ts";
 import type { LossMeter } from "./rates.ts";
@@ -65,18 +66,28 @@ export class Arc extends PeerMemory {
   /** The interface that its packets leave by; null: unknown. And the endpoint for which that was found out. */
   carrier: string | null = null;
   carriedFor: string | null = null;
-  /** Prefixes that this entry says the far end routes for others. */
+  /** Prefixes that this entry says the far end routes for others; and what they were last worked out from. */
   attached: readonly string[] = [];
+  attachedFrom: { own: readonly string[]; far: ReadonlyMap<string, string> | null; allowed: readonly string[] } | null =
+    null;
   /** This host's default route leads to the far end. */
   exit = false;
   /** Seen by this seat at an address that is not the far end's own. */
   nat = false;
+  #dialled: { text: string; endpoint: Endpoint | null } | null = null;
   constructor(
     readonly seat: Seat,
     readonly key: string,
     public peer: Peer,
   ) {
     super();
+  }
+  /** The peer's endpoint; null: none known. */
+  get endpoint(): Endpoint | null {
+    const text = this.peer.endpoint;
+    if (text === null) return null;
+    if (this.#dialled?.text !== text) this.#dialled = { text, endpoint: parseEndpoint(text) };
+    return this.#dialled.endpoint;
   }
 }
 

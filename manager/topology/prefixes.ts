@@ -1,6 +1,6 @@
 // Owns what AllowedIPs and routes say of a peer: the prefixes that it routes for others, whether it is the way out, and
 // whether a tunnel's packets go round in it. Pure.
-import { canonicalPrefix, covers, parseEndpoint, parsePrefix, type Prefix } from "../../shared/net.ts";
+import { covers, parseEndpoint, parsePrefix, type Prefix } from "../../shared/net.ts";
 import type { Peer, Report, Route } from "../../shared/report.ts";
 
 // Parsing by BigInt is dear, and the same few thousand texts come every 30 s.
@@ -37,8 +37,7 @@ export function attachedPrefixes(
     // Halves of the default route, as some configurations write them, are no LAN.
     if (prefix.length < 2) continue;
     const mesh = ownAddresses.some((own) => {
-      const subnet = canonicalPrefix(own);
-      const parsed = subnet === null ? null : cachedPrefix(subnet);
+      const parsed = cachedPrefix(own);
       return parsed !== null && (covers(parsed, prefix) || covers(prefix, parsed));
     });
     if (!mesh) (found ??= []).push(text);
@@ -120,16 +119,18 @@ export function peerTowards(report: Report, interfaceName: string, address: stri
 export function isOwnTunnel(report: Report, interfaceName: string, peer: Peer): boolean {
   let name = interfaceName;
   let current: Peer | null = peer;
-  const seen = new Set<string>();
+  let seen: Set<string> | null = null;
   while (current !== null) {
     const via = current.via === undefined ? null : (current.via?.interface ?? null);
     if (via === null) return false;
     if (via === interfaceName) return true;
-    if (seen.has(via) || via === name) return false; // a circle of others
-    seen.add(via);
+    // It leaves by no tunnel of ours: so it is with nearly every peer.
+    if (!(report.wireguard ?? []).some((item) => item.interface === via)) return false;
+    if (seen?.has(via) === true || via === name) return false; // a circle of others
+    (seen ??= new Set()).add(via);
     const endpoint: string | null =
       current.endpoint === null ? null : (parseEndpoint(current.endpoint)?.address ?? null);
-    if (endpoint === null || !(report.wireguard ?? []).some((item) => item.interface === via)) return false;
+    if (endpoint === null) return false;
     current = peerTowards(report, via, endpoint);
     name = via;
   }

@@ -2,7 +2,6 @@
 // Public keys match reports to links (with the listen port, where one key sits on two interfaces); interface names and
 // AllowedIPs never do. One report costs what its own links cost.
 import type { TopologyEdge } from "../../shared/api.ts";
-import { parseEndpoint } from "../../shared/net.ts";
 import type { Peer, Report, Wireguard } from "../../shared/report.ts";
 import type { NewEvent } from "../model.ts";
 import { type AgentMemory, Arc, Link, Seat } from "./memory.ts";
@@ -23,7 +22,10 @@ export function pairOf(a: string, b: string): string {
   return a < b ? `${a} ${b}` : `${b} ${a}`;
 }
 
+const NO_ARCS: ReadonlyMap<string, Arc> = new Map();
+
 function sameList(a: readonly string[], b: readonly string[]): boolean {
+  if (a === b) return true; // ingest hands on what did not change as the same object
   return a.length === b.length && a.every((item, index) => item === b[index]);
 }
 
@@ -342,7 +344,7 @@ export class WireguardLayer {
       this.#reconfigured(arc, peer, at, recheck);
       arc.peer = peer;
     }
-    for (const [key, arc] of seat.arcs) {
+    for (const [key, arc] of listed.size === seat.arcs.size ? NO_ARCS : seat.arcs) {
       if (listed.has(key)) continue;
       this.#tellPeer(seat, arc.peer, "peer_removed", at);
       this.#dropArc(arc, at);
@@ -435,14 +437,20 @@ export class WireguardLayer {
       arc.carriedFor = peer.endpoint;
     }
     const far = link.other(seat);
-    const attached = attachedPrefixes(
-      seat.addresses,
-      far.agent === null ? null : far.agent.addresses,
-      peer.allowed_ips,
-    );
-    if (!sameList(attached, arc.attached)) {
-      arc.attached = attached;
-      this.around.touchNode(far.node);
+    const farAddresses = far.agent === null ? null : far.agent.addresses;
+    const from = arc.attachedFrom;
+    if (
+      from === null ||
+      from.own !== seat.addresses ||
+      from.far !== farAddresses ||
+      from.allowed !== peer.allowed_ips
+    ) {
+      arc.attachedFrom = { own: seat.addresses, far: farAddresses, allowed: peer.allowed_ips };
+      const attached = attachedPrefixes(seat.addresses, farAddresses, peer.allowed_ips);
+      if (!sameList(attached, arc.attached)) {
+        arc.attached = attached;
+        this.around.touchNode(far.node);
+      }
     }
     const exit =
       peer.allowed_ips.some((prefix) => prefix === "0.0.0.0/0" || prefix === "::/0") && exitsBy(effective, seat.name!);
@@ -466,8 +474,8 @@ export class WireguardLayer {
   /** By the handshake's word alone: an endpoint that was only configured proves nothing. */
   #isNatted(arc: Arc, far: Seat): boolean {
     if (far.agent === null || far.agent.addresses.size === 0) return false;
-    if (arc.peer.endpoint === null || arc.handshakeAt === null || arc.wrongKey) return false;
-    const endpoint = parseEndpoint(arc.peer.endpoint);
+    if (arc.handshakeAt === null || arc.wrongKey) return false;
+    const { endpoint } = arc;
     return endpoint !== null && !far.agent.addresses.has(endpoint.address);
   }
 
@@ -534,7 +542,7 @@ export class WireguardLayer {
     if (former !== undefined && former !== seat && former.agent !== seat.agent) {
       return { seat: former, wrongKey: former.goneSince === null && former.key !== key };
     }
-    const endpoint = arc.peer.endpoint === null ? null : parseEndpoint(arc.peer.endpoint);
+    const { endpoint } = arc;
     if (endpoint !== null) {
       for (const agent of this.around.agentsAt(endpoint.address) ?? []) {
         if (agent === seat.agent) continue;
@@ -556,7 +564,7 @@ export class WireguardLayer {
 
   /** Of several interfaces with one key: those that report; whose address and port fit; the one it was; the first. */
   #pick(arc: Arc, owners: readonly Seat[], now: number): Seat {
-    const endpoint = arc.peer.endpoint === null ? null : parseEndpoint(arc.peer.endpoint);
+    const { endpoint } = arc;
     const was = arc.link?.other(arc.seat) ?? null;
     const score = (owner: Seat) =>
       (this.isFresh(owner, now) ? 16 : 0) +
