@@ -1,8 +1,8 @@
 // Owns physical evidence: A's neighbour entry (address, MAC), where one agent B owns both on one host. A shared private
 // subnet or a shared gateway MAC is none. Pure.
-import type { Interface, Report } from "../../shared/report.ts";
+import type { Interface, Neighbor, Report } from "../../shared/report.ts";
 import type { AgentMemory } from "./memory.ts";
-import { PlainLayers } from "./plain.ts";
+import { type PlainEdge, PlainLayers } from "./plain.ts";
 
 /** The edge ends a day after the last evidence: idle neighbours leave the cache, hosts do not leave the room. */
 const EVIDENCE_MS = 24 * 3_600_000;
@@ -31,7 +31,13 @@ export function wireMacs(report: Report): Map<string, string> {
   return macs;
 }
 
+/** What an agent's neighbour entries proved, and from what: it stays so while nothing of that changes. */
+type Proven = { neighbors: readonly Neighbor[]; epoch: number; edges: readonly PlainEdge[] };
+
 export class PhysicalLayer {
+  /** Counts changes of whose the MACs and addresses are. */
+  #epoch = 0;
+  readonly #proven = new Map<AgentMemory, Proven>();
   readonly #owners = new Map<string, Map<AgentMemory, string>>();
   readonly #macs = new Map<AgentMemory, Map<string, string>>();
 
@@ -40,10 +46,26 @@ export class PhysicalLayer {
     private readonly agentsAt: (address: string) => ReadonlySet<AgentMemory> | null,
   ) {}
 
-  take(agent: AgentMemory, report: Report, at: number): void {
-    if (report.interfaces !== null) this.#index(agent, wireMacs(report));
+  /** An agent's addresses are others now. */
+  readdressed(): void {
+    this.#epoch++;
+  }
+
+  /** `steady`: its interfaces are as in its report before. */
+  take(agent: AgentMemory, report: Report, at: number, steady: boolean): void {
+    if (report.interfaces !== null && !steady) this.#index(agent, wireMacs(report));
     const own = this.#macs.get(agent);
     if (report.neighbors === null || own === undefined) return;
+    const proven = this.#proven.get(agent);
+    if (
+      proven?.neighbors === report.neighbors &&
+      proven.epoch === this.#epoch &&
+      proven.edges.every((edge) => !edge.ended)
+    ) {
+      for (const edge of proven.edges) this.layers.witness(edge, agent.id, at + EVIDENCE_MS);
+      return;
+    }
+    const edges: PlainEdge[] = [];
     const wires = new Set(own.values());
     for (const { address, mac, interface: name } of report.neighbors) {
       if (!wires.has(name) || SHARED_MAC.test(mac)) continue;
@@ -69,16 +91,22 @@ export class PhysicalLayer {
         at + EVIDENCE_MS,
       );
       this.layers.set(edge, "up", null, at);
+      edges.push(edge);
     }
+    this.#proven.set(agent, { neighbors: report.neighbors, epoch: this.#epoch, edges });
   }
 
   forget(agent: AgentMemory): void {
     this.#index(agent, new Map());
     this.#macs.delete(agent);
+    this.#proven.delete(agent);
   }
 
   #index(agent: AgentMemory, macs: Map<string, string>): void {
     const before = this.#macs.get(agent) ?? new Map<string, string>();
+    this.#macs.set(agent, macs);
+    if (before.size === macs.size && [...macs].every(([mac, name]) => before.get(mac) === name)) return;
+    this.#epoch++;
     for (const mac of before.keys()) {
       if (macs.has(mac)) continue;
       const owners = this.#owners.get(mac);
@@ -90,6 +118,5 @@ export class PhysicalLayer {
       owners.set(agent, name);
       this.#owners.set(mac, owners);
     }
-    this.#macs.set(agent, macs);
   }
 }

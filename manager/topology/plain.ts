@@ -84,9 +84,14 @@ export class PlainLayers {
       }
       this.dirty.add(edge);
     }
+    this.witness(edge, witness, until);
+    return edge;
+  }
+
+  /** Evidence again by `witness` for an edge that has not ended. */
+  witness(edge: PlainEdge, witness: string, until: number): void {
     if (!edge.evidence.has(witness)) this.dirty.add(edge);
     edge.evidence.set(witness, until);
-    return edge;
   }
 
   set(edge: PlainEdge, state: EdgeState, reason: string | null, at: number): void {

@@ -38,6 +38,22 @@ function sameRoutes(a: Report["routes"], b: Report["routes"]): boolean {
   });
 }
 
+/** Whether two reports show the same interfaces with the same addresses: all but counters and whether they are up. */
+function sameInterfaces(a: Report["interfaces"], b: Report["interfaces"]): boolean {
+  if (a === null || b === null || a.length !== b.length) return false;
+  return a.every((item, i) => {
+    const other = b[i]!;
+    return (
+      item.name === other.name &&
+      item.kind === other.kind &&
+      item.mac === other.mac &&
+      item.addresses === other.addresses &&
+      item.tunnel === other.tunnel &&
+      item.ports === other.ports
+    );
+  });
+}
+
 /** Sections that failed, as the last report had them; a WireGuard interface that could not be read likewise. */
 function filled(report: Report, before: Report | null): Report {
   if (before === null) return report;
@@ -215,7 +231,8 @@ export class Topology implements TopologyReader {
     agent.latest = observation;
     agent.effective = effective;
     agent.intervalMs = report.interval_s * 1000;
-    if (report.interfaces !== null) {
+    const steady = sameInterfaces(before?.interfaces ?? null, report.interfaces);
+    if (report.interfaces !== null && !steady) {
       const addresses = new Map<string, string>();
       for (const item of report.interfaces) {
         for (const text of item.addresses) {
@@ -241,7 +258,7 @@ export class Topology implements TopologyReader {
     if (!first && before.boot_id !== report.boot_id)
       this.#agentEvent(agent, "rebooted", at, `${agent.record.hostname} rebooted`, {});
     const rerouted = !sameRoutes(before?.routes ?? null, effective.routes);
-    if (report.routes !== null) {
+    if (report.routes !== null && (first || report.routes !== before.routes)) {
       const route = defaultRouteOf(report);
       if (agent.defaultRoute !== undefined && agent.defaultRoute !== route) {
         this.#agentEvent(
@@ -259,7 +276,7 @@ export class Topology implements TopologyReader {
     }
     this.#wireguard.take(agent, report, effective, at, now, first, rerouted);
     for (const seat of agent.seats) if (this.#isFresh(seat, now)) this.#fresh.add(seat);
-    this.#physical.take(agent, report, at);
+    this.#physical.take(agent, report, at, steady);
     this.#tunnels.take(agent, report, at);
   }
 
@@ -329,6 +346,7 @@ export class Topology implements TopologyReader {
       this.#addresses.set(address, owners);
     }
     agent.addresses = addresses;
+    this.#physical.readdressed();
   }
 
   #agentEvent(agent: AgentMemory, code: string, at: number, message: string, details: Record<string, unknown>): void {
