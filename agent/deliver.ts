@@ -71,6 +71,7 @@ export class Delivery {
   #takenPsk: string | null = null;
   #failures = 0;
   #running: Promise<void> | null = null;
+  #probe: Promise<void> | null = null;
   #timer: Timer | null = null;
   #stopped = false;
   #fresh: Entry | null = null;
@@ -165,8 +166,8 @@ export class Delivery {
 
   async #drain(): Promise<void> {
     const { outbox, log } = this.options;
-    if (this.#relayFirst) await this.#probeDirect();
     for (;;) {
+      if (this.#relayFirst) this.#probeDirect();
       const fromOutbox = outbox.length > 0;
       const entry = fromOutbox ? outbox.peek() : this.#fresh;
       if (entry === null) return;
@@ -483,19 +484,23 @@ export class Delivery {
     return exchange(way.url, { body: JSON.stringify(hop), timeoutMs: RELAY_TIMEOUT_MS });
   }
 
-  /** While a relay works, the direct way is looked at beside it. */
-  async #probeDirect(): Promise<void> {
-    for (const url of this.urls) {
-      const answer = await exchange(`${url}/status/healthcheck`, {
-        method: "GET",
-        timeoutMs: HEALTH_TIMEOUT_MS,
-        tlsCa: this.options.tlsCa,
-      });
-      if (!answer.ok || answer.status !== 200) continue;
-      this.#relayFirst = false;
-      this.#lastUrl = this.options.managerUrls.indexOf(url);
-      return;
-    }
+  /** Asks the manager's healthcheck beside what goes by a relay: once it answers, the next message goes directly. */
+  #probeDirect(): void {
+    this.#probe ??= (async () => {
+      for (const url of this.urls) {
+        const answer = await exchange(`${url}/status/healthcheck`, {
+          method: "GET",
+          timeoutMs: HEALTH_TIMEOUT_MS,
+          tlsCa: this.options.tlsCa,
+        });
+        if (!answer.ok || answer.status !== 200) continue;
+        this.#relayFirst = false;
+        this.#lastUrl = this.options.managerUrls.indexOf(url);
+        return;
+      }
+    })().finally(() => {
+      this.#probe = null;
+    });
   }
 
   #nothing(message: string): Result {

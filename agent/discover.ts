@@ -167,6 +167,11 @@ export class Discovery {
       );
   }
 
+  /** The agent that answered at this address; null: nobody has. */
+  agentAt(address: string): string | null {
+    return this.#found.get(address)?.agentId ?? null;
+  }
+
   /** It did not relay: asked anew before it is tried again. */
   failed(address: string): void {
     this.#found.delete(address);

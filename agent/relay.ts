@@ -106,7 +106,8 @@ export class Relay {
       return { ...(await refuse(503, "busy", "this relay has enough to do: try again")), retryAfterSeconds: 2 };
     this.#forwards++;
     try {
-      return await this.#forward(inner.envelope, [...path, identity.agentId], key, refuse, relay.agent_id);
+      const behind = new Set([...path, relay.agent_id, ...(typeof originator === "string" ? [originator] : [])]);
+      return await this.#forward(inner.envelope, [...path, identity.agentId], key, refuse, behind);
     } finally {
       this.#forwards--;
     }
@@ -118,7 +119,7 @@ export class Relay {
     path: string[],
     key: string,
     refuse: (status: number, code: string, message: string) => Promise<RelayAnswer>,
-    senderId: string,
+    behind: ReadonlySet<string>,
   ): Promise<RelayAnswer> {
     const { identity, delivery, discovery, tlsCa, relayPort, kernel, log } = this.options;
     const deadline = performance.now() + DEADLINES_MS[Math.min(path.length, DEADLINES_MS.length) - 1]!;
@@ -127,7 +128,10 @@ export class Relay {
     const left = () => Math.max(200, deadline - performance.now());
     const toPeer = (address: string) =>
       exchange(peerUrl(address, relayPort, "/status/relay"), { body, timeoutMs: left() });
-    const working = delivery.workingRelay;
+    // Never back to where it came from: of agents that are cut off together, each would refuse it as a loop.
+    const isBehind = (agentId: string | null) => agentId !== null && behind.has(agentId);
+    const relay = delivery.workingRelay;
+    const working = relay !== null && !isBehind(discovery.agentAt(relay)) ? relay : null;
     if (working !== null) {
       const answer = await toPeer(working);
       if (answer.ok && answer.status !== 502)
@@ -145,7 +149,7 @@ export class Relay {
     if (path.length < MAX_RELAYS && performance.now() < deadline) {
       const next = discovery
         .relays(kernel(), null)
-        .find((found) => found.address !== working && !path.includes(found.agentId) && found.agentId !== senderId);
+        .find((found) => found.address !== working && !isBehind(found.agentId));
       if (next !== undefined) {
         const answer = await toPeer(next.address);
         if (answer.ok && answer.status !== 502)

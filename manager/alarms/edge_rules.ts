@@ -374,7 +374,8 @@ const endpointChanged: Rule = {
     const edge = edgeOf(subject, context);
     if (edge === null) return row === null ? null : "stays";
     const move = moved(context).get(edge.id);
-    if (move === undefined) return "stays";
+    // In a tunnel that carries itself the ends see each other inside it and outside by turns: that is told already.
+    if (move === undefined || edge.cause === "tunnel_loop") return "stays";
     const kept = (row === null ? [] : (memoryOf(row).keep?.["times"] ?? [])) as number[];
     const times = [...kept.filter((at) => context.now - at < HOUR_MS), context.now].slice(-ENDPOINT_CHANGES);
     const enough = times.length >= ENDPOINT_CHANGES;

@@ -388,7 +388,7 @@ export const FAULTS: readonly Fault[] = [
     name: "tunnel-loop",
     station: "underlay",
     inject: "a routes b's backbone address into the tunnel to b (AllowedIPs cover it); the tunnel's rate is limited",
-    repair: "AllowedIPs and route as before",
+    repair: "AllowedIPs and route as before, and the tunnel started anew at both ends",
     root: { code: "tunnel_loop", severity: "critical", subject: "edge" },
     beneath: ["peer_stale", "cannot_send", "lossy", "partition", "mtu_too_large"],
     tellableSeconds: 30,

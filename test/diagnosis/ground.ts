@@ -147,10 +147,11 @@ export class Ground {
     return this.plan(host, name).peers.find((peer) => peer.publicKey === key)!;
   }
 
-  /** Makes what is planned (again): all of it, or one host's. */
-  async makeWireguard(host?: string): Promise<void> {
+  /** Makes what is planned (again): all of it, one host's, or one interface. */
+  async makeWireguard(host?: string, interfaceName?: string): Promise<void> {
     for (const plan of this.plans.values()) {
       if (host !== undefined && plan.host !== host) continue;
+      if (interfaceName !== undefined && plan.name !== interfaceName) continue;
       const { privateKey, publicKey, port, address, peers } = plan;
       this.wireguards.set(
         `${plan.host}/${plan.name}`,
