@@ -197,25 +197,34 @@ if [ -n "$psk_file" ]; then
   fi
 fi
 
-# The env file as it will be: what was there, without what is named now, then that. A key that is named replaces its other sources.
+# The env file as it will be: what was there, with what is named now. A key that is named replaces its other sources.
 if [ -f "$env_file" ]; then
   cat "$env_file" >"$work/env"
 else
   say "# Settings of $name, read by systemd: NAME=value a line. README lists them. After a change: systemctl restart $name" >"$work/env"
 fi
-replaced=$(printf '%s' "$settings" | sed 's/=.*//')
-if [ -n "$psk_file" ]; then replaced="$replaced${newline}DNS${newline}DNS_SERVERS"; fi
-if [ -n "$psk_file" ] || named DNS; then replaced="$replaced${newline}PSK${newline}PSK_FILE"; fi
-for option in $replaced; do
-  sed "/^$option=/d" "$work/env" >"$work/env.next"
+drop() {
+  sed "/^$1=/d" "$work/env" >"$work/env.next"
   mv "$work/env.next" "$work/env"
+}
+if [ -n "$psk_file" ]; then drop DNS && drop DNS_SERVERS; fi
+if [ -n "$psk_file" ] || named DNS; then drop PSK && drop PSK_FILE; fi
+set -f # no value has a space; one may have brackets
+for line in $settings; do
+  if [ "$(grep "^${line%%=*}=" "$work/env")" = "$line" ]; then continue; fi
+  drop "${line%%=*}"
+  printf '%s\n' "$line" >>"$work/env"
 done
-printf '%s' "$settings" >>"$work/env"
+set +f
 
 # The binary is tried where it will lie, beside the old one, which it replaces only if it answers as what it should be.
 install -d -m 755 "$root/usr/local/bin"
 install -m 755 "$binary" "$candidate"
-try() { cd / && timeout 20 env -i PATH="$PATH" "$candidate" "$1" </dev/null 2>/dev/null || :; }
+# From a directory that is there, whatever became of this one.
+try() (
+  cd /
+  timeout 20 env -i PATH="$PATH" "$candidate" "$1" </dev/null 2>/dev/null || :
+)
 version=$(try -version)
 matches '[0-9]+\.[0-9]+\.[0-9]+[A-Za-z0-9.+-]*' "$version" ||
   die "$binary does not run here, or is no kattila program (it does not answer -version): nothing was changed"

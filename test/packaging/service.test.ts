@@ -176,7 +176,7 @@ describeWith([...LAB_NEEDS, "systemd-analyze"], "as services", () => {
     const units = ["kattila-agent.service", "kattila-manager.service"];
     const verified = await box.run(["systemd-analyze", "verify", ...units]);
     expect(verified.stdout + verified.stderr).toBe("");
-    const readme = readFileSync(join(PACKAGING, "README.md"), "utf8");
+    const readme = readFileSync(join(PACKAGING, "README.md"), "utf8").replace(/ +/g, " ");
     const exposure = async (...words: string[]) => {
       const { stdout } = await box.run(["systemd-analyze", "security", "--no-pager", ...words]);
       return /Overall exposure level for \S+: ([0-9.]+)/.exec(stdout)![1]!;
