@@ -34,8 +34,9 @@ function nameOf({ verdict, reason }: { verdict: Verdict; reason: string | null }
   return `unknown: ${Object.values(DOUBT_TEXTS).find((text) => reason?.startsWith(text)) ?? `not a listed reason (${reason})`}`;
 }
 
-/** Two tunnels that call each other at the same moment try again after 5 s (REKEY_TIMEOUT), and once more. */
-const SECOND_CHANCE_SECONDS = 12;
+/** Two tunnels that call each other at the same moment try again after 5 s (REKEY_TIMEOUT); a chain of them on a loaded
+ * machine may take a few rounds. */
+const SECOND_CHANCE_SECONDS = 30;
 
 /** Builds a plan, and compares. */
 export async function compare(plan: Plan): Promise<Comparison> {
