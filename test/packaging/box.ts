@@ -62,6 +62,28 @@ exec env -i container=test PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bi
   /lib/systemd/systemd --system --unit=basic.target --log-target=console --show-status=no'
 `;
 
+/** What a container's kernel may refuse even to root: an overlay over all files, and a cgroup of one's own. */
+const PROBE_SCRIPT = `
+set -e
+mount -t tmpfs tmpfs /mnt
+mkdir /mnt/upper /mnt/layer /mnt/root /mnt/cgroup
+mount -t overlay overlay -o lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/layer /mnt/root
+mount -t cgroup2 cgroup2 /mnt/cgroup
+while IFS=: read -r id _ path; do if [ "$id" = 0 ]; then own=/mnt/cgroup$path; fi; done < /proc/self/cgroup
+mkdir "$own/kattila-probe-$$"
+rmdir "$own/kattila-probe-$$"
+`;
+
+/** Whether this machine lets root boot a box at all; null if it does, else why not. */
+export function whyNoBox(): string | null {
+  const probe = Bun.spawnSync(["unshare", "--mount", "--propagation", "private", "sh", "-c", PROBE_SCRIPT], {
+    stdout: "ignore",
+    stderr: "pipe",
+    timeout: 10_000,
+  });
+  return probe.exitCode === 0 ? null : probe.stderr.toString().trim();
+}
+
 const SWEEP_SCRIPT = `mount -t cgroup2 cgroup2 "$1" && find "$1$2" -depth -type d -exec rmdir {} ';'`;
 
 export class SystemdBox implements AsyncDisposable {
