@@ -1,0 +1,51 @@
+// Owns a manager under a steady fleet for a long time: its memory, descriptors and write-ahead log are looked at all along.
+import { existsSync, mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { residentMegabytes } from "../bench/measure.ts";
+import { demoNetwork } from "../fleet/demo_network.ts";
+import { createDriver } from "../fleet/drive.ts";
+import { spawnManager } from "../manager/support.ts";
+
+const INTERVAL_S = 1;
+
+export type Sample = { atSeconds: number; residentMegabytes: number; descriptors: number; walMegabytes: number };
+export type SteadyFigures = { samples: Sample[]; accepted: number; refused: number; exitCode: number | null };
+
+/** Runs the demo's fleet, a report a second each, against a manager of its own; a sample every `everySeconds`. */
+export async function steady(seconds: number, everySeconds: number): Promise<SteadyFigures> {
+  const directory = mkdtempSync(join(tmpdir(), "kattila-steady-"));
+  try {
+    const manager = await spawnManager(directory);
+    const { network, faults } = demoNetwork(1, Date.now());
+    const driver = await createDriver(network, manager.url, manager.psk, Date.now(), INTERVAL_S);
+    const figures: SteadyFigures = { samples: [], accepted: 0, refused: 0, exitCode: null };
+    const began = performance.now();
+    const elapsed = () => (performance.now() - began) / 1000;
+    const wal = join(directory, "kattila_manager.db-wal");
+    for (let sampleAt = everySeconds; elapsed() < seconds;) {
+      faults(Date.now());
+      const { accepted, refused } = await driver.step(Date.now());
+      figures.accepted += accepted;
+      figures.refused += refused;
+      if (elapsed() >= sampleAt) {
+        sampleAt += everySeconds;
+        figures.samples.push({
+          atSeconds: elapsed(),
+          residentMegabytes: residentMegabytes(manager.pid),
+          descriptors: readdirSync(`/proc/${manager.pid}/fd`).length,
+          walMegabytes: existsSync(wal) ? statSync(wal).size / 1e6 : 0,
+        });
+      }
+      await Bun.sleep(100);
+    }
+    figures.exitCode = await manager.kill("SIGTERM");
+    return figures;
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+export function describeSample({ atSeconds, residentMegabytes, descriptors, walMegabytes }: Sample): string {
+  return `${atSeconds.toFixed(0).padStart(6)} s  ${residentMegabytes.toFixed(0).padStart(5)} MB  ${String(descriptors).padStart(4)} descriptors  ${walMegabytes.toFixed(1).padStart(6)} MB of WAL`;
+}
