@@ -1,0 +1,91 @@
+// Owns what the agent's tests share: a host that says what it is told, the captured one, and a private directory.
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Host, RunResult, TextResult } from "../../agent/host.ts";
+import { createLog, type Log } from "../../shared/log.ts";
+
+export const FIXTURE = join(import.meta.dir, "../fixtures/debian-12-lab");
+
+/** A file of the captured host. */
+export const captured = (name: string): string => readFileSync(join(FIXTURE, name), "utf8");
+
+export type Told = {
+  /** Command line → what it prints, or how it fails; one that is not here is not installed. */
+  programs?: Record<string, string | RunResult>;
+  /** Path below /proc → its text; one that is not here is missing. */
+  proc?: Record<string, string>;
+  sys?: Record<string, string>;
+};
+
+/** A host that knows only what it is told, and remembers what it was asked. */
+export function toldHost({ programs = {}, proc = {}, sys = {} }: Told): Host & { asked: string[]; stdin: string[] } {
+  const file = (files: Record<string, string>, path: string): TextResult =>
+    path in files ? { ok: true, text: files[path]! } : { ok: false, missing: true, reason: "ENOENT" };
+  const asked: string[] = [];
+  const stdin: string[] = [];
+  return {
+    asked,
+    stdin,
+    async proc(path) {
+      asked.push(`/proc/${path}`);
+      return file(proc, path);
+    },
+    async sys(path) {
+      asked.push(`/sys/${path}`);
+      return file(sys, path);
+    },
+    async sysList(path) {
+      const names = Object.keys(sys)
+        .filter((name) => name.startsWith(`${path}/`))
+        .map((name) => name.slice(path.length + 1).split("/")[0]!);
+      return [...new Set(names)];
+    },
+    async run(argv, options = {}) {
+      const line = argv.join(" ");
+      asked.push(line);
+      if (options.stdin !== undefined) stdin.push(options.stdin);
+      const answer = programs[line];
+      if (answer === undefined) return { is: "missing" };
+      return typeof answer === "string" ? { is: "ok", stdout: answer } : answer;
+    },
+  };
+}
+
+/** A program's failure as `run` tells it. */
+export const failed = (stderr: string, code = 1, stdout = ""): RunResult => ({ is: "failed", code, stdout, stderr });
+
+/** The captured host: its programs and /proc, with `over` laid on top. */
+export function capturedHost(over: Told = {}) {
+  const programs: Record<string, string | RunResult> = {
+    "wg show interfaces": captured("wg-interfaces.txt"),
+    "wg show wg0 dump": captured("wg0.dump"),
+    "wg show wg1 dump": captured("wg1.dump"),
+    "ip -j -d -s addr": captured("addr.out"),
+    "ip -j -4 route show table all": captured("route4.out"),
+    "ip -j -6 route show table all": captured("route6.out"),
+    "ip -j -4 rule": captured("rule4.out"),
+    "ip -j -6 rule": captured("rule6.out"),
+    "ip -s -j neigh": captured("neigh.out"),
+    "ip -force -j -batch -": captured("route-get.out"),
+    "bridge -j fdb show dev vx7": captured("fdb.out"),
+    "nft -j list chains": captured("nft.out"),
+    ...over.programs,
+  };
+  const proc: Record<string, string> = { ...over.proc };
+  for (const name of ["net/route", "net/ipv6_route", "net/arp", "net/dev", "loadavg", "meminfo", "uptime"])
+    proc[name] ??= captured(`proc/${name}`);
+  return toldHost({ programs, proc, sys: over.sys ?? {} });
+}
+
+/** A directory of the test's own, removed at the end of its scope. */
+export function ownDirectory(): { path: string } & Disposable {
+  const path = mkdtempSync(join(tmpdir(), "kattila-agent-"));
+  return { path, [Symbol.dispose]: () => rmSync(path, { recursive: true, force: true }) };
+}
+
+/** A log that keeps its lines. */
+export function keptLog(): { log: Log; lines: string[] } {
+  const lines: string[] = [];
+  return { log: createLog("debug", (line) => lines.push(line)), lines };
+}
