@@ -2,8 +2,9 @@
 import { expect, test } from "bun:test";
 import { Fleet } from "../../manager/fleet.ts";
 import type { AgentRecord } from "../../manager/model.ts";
+import type { Store } from "../../manager/store/store.ts";
 import { createLog } from "../../shared/log.ts";
-import { AGENT, OTHER, place, T0 } from "../store/support.ts";
+import { AGENT, OTHER, type Place, place, T0 } from "../store/support.ts";
 
 const RETIRED = "2d2f3f6e-56c1-4f6a-9f43-1a2b3c4d5e6f";
 const record = (agent_id: string, byte: number): AgentRecord => ({
@@ -17,8 +18,7 @@ const record = (agent_id: string, byte: number): AgentRecord => ({
   regenerate: false,
 });
 
-test("what is cleared takes along what came before it in the same turn, and not what comes after", async () => {
-  using own = place();
+async function loaded(own: Place): Promise<{ store: Store; fleet: Fleet }> {
   const store = await own.open();
   const fleet = new Fleet(
     store,
@@ -28,6 +28,12 @@ test("what is cleared takes along what came before it in the same turn, and not 
     () => T0,
   );
   await fleet.load(T0);
+  return { store, fleet };
+}
+
+test("what is cleared takes along what came before it in the same turn, and not what comes after", async () => {
+  using own = place();
+  const { store, fleet } = await loaded(own);
   await Promise.all([
     fleet.mutate((turn) => fleet.putAgent(record(AGENT, 1), turn)),
     fleet.mutate((turn) => fleet.putAgent(record(RETIRED, 3), turn)),
@@ -47,15 +53,7 @@ test("what is cleared takes along what came before it in the same turn, and not 
 
 test("an agent that is forgotten in the turn in which it was written is forgotten", async () => {
   using own = place();
-  const store = await own.open();
-  const fleet = new Fleet(
-    store,
-    T0,
-    createLog("error"),
-    () => {},
-    () => T0,
-  );
-  await fleet.load(T0);
+  const { store, fleet } = await loaded(own);
   const renamed = { ...record(OTHER, 2), hostname: "hel-2" };
   await Promise.all([
     fleet.mutate((turn) => fleet.putAgent(record(AGENT, 1), turn)),
