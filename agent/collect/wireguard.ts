@@ -14,6 +14,8 @@ export type Dump = {
   interface: Omit<Wireguard, "interface" | "peers" | "status"> | null;
   peers: Peer[];
   problems: string[];
+  /** A list was cut to the wire's limit. */
+  truncated: boolean;
 };
 
 function none(text: string): string | null {
@@ -57,7 +59,7 @@ function parsePeer(fields: readonly string[]): Peer | string {
   return {
     public_key: publicKey,
     endpoint: canonical,
-    allowed_ips: cut(prefixes).items,
+    allowed_ips: prefixes,
     latest_handshake_at: handshakeSeconds === 0 ? null : handshakeSeconds * 1000,
     rx_bytes: rxBytes,
     tx_bytes: txBytes,
@@ -71,7 +73,7 @@ function parsePeer(fields: readonly string[]): Peer | string {
  * that do not fit are skipped and told of by number, never by content.
  */
 export function parseDump(text: string): Dump {
-  const result: Dump = { interface: null, peers: [], problems: [] };
+  const result: Dump = { interface: null, peers: [], problems: [], truncated: false };
   const lines = text.split("\n").filter((line) => line !== "");
   for (const [index, line] of lines.entries()) {
     const fields = line.split("\t");
@@ -91,10 +93,16 @@ export function parseDump(text: string): Dump {
       continue;
     }
     const peer = parsePeer(fields);
-    if (typeof peer === "string") result.problems.push(`line ${index + 1}: ${peer}`);
-    else result.peers.push(peer);
+    if (typeof peer === "string") {
+      result.problems.push(`line ${index + 1}: ${peer}`);
+      continue;
+    }
+    const allowed = cut(peer.allowed_ips);
+    result.peers.push({ ...peer, allowed_ips: allowed.items });
+    result.truncated ||= allowed.truncated;
   }
-  return result;
+  const { items, truncated } = cut(result.peers);
+  return { ...result, peers: items, truncated: result.truncated || truncated };
 }
 
 const unread = (name: string, status: string): Wireguard => ({
@@ -115,15 +123,14 @@ async function collectOne(
     const problem = failure("wg", result);
     return { item: unread(name, `error: ${problem}`), problem: `${name}: ${problem}`, truncated: false };
   }
-  const { interface: own, peers, problems } = parseDump(result.stdout);
+  const { interface: own, peers, problems, truncated } = parseDump(result.stdout);
   if (own === null) {
     const problem = problems[0] ?? "wg printed nothing";
     return { item: unread(name, `error: ${problem}`), problem: `${name}: ${problem}`, truncated: false };
   }
-  const { items, truncated } = cut(peers);
   const status = problems.length === 0 ? "ok" : `partial: ${problems.length} skipped (${problems[0]})`;
   return {
-    item: { interface: name, ...own, peers: items, status },
+    item: { interface: name, ...own, peers, status },
     problem: problems.length === 0 ? null : `${name}: ${problems.length} skipped, ${problems[0]}`,
     truncated,
   };
