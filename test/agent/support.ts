@@ -89,3 +89,33 @@ export function keptLog(): { log: Log; lines: string[] } {
   const lines: string[] = [];
   return { log: createLog("debug", (line) => lines.push(line)), lines };
 }
+
+/** The environment of an agent's process: nothing of ours but the PATH. */
+function agentEnvironment(environment: Record<string, string>): Record<string, string> {
+  return { PATH: process.env["PATH"] ?? "", ...environment };
+}
+
+/** `bun agent/main.ts` with `directory` as its working directory. */
+export function spawnAgent(flags: readonly string[], directory: string, environment: Record<string, string>) {
+  return Bun.spawn(
+    // As bunfig.toml has it for who starts it in the checkout, and the build for the binaries.
+    [process.execPath, "--no-env-file", join(import.meta.dir, "../../agent/main.ts"), ...flags],
+    {
+      cwd: directory,
+      env: agentEnvironment(environment),
+      stdin: "ignore",
+      stdout: "pipe",
+      stderr: "pipe",
+      timeout: 20_000,
+      killSignal: "SIGKILL",
+    },
+  );
+}
+
+/** Runs it to its end. */
+export async function runAgent(flags: readonly string[], directory: string, environment: Record<string, string>) {
+  const child = spawnAgent(flags, directory, environment);
+  const [stdout, stderr] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
+  await child.exited;
+  return { exitCode: child.exitCode, stdout, stderr };
+}
