@@ -80,7 +80,9 @@ export async function collect(host: Host): Promise<Sections> {
     firewall: firewall.data,
     ...(routesTruncated > 0 ? { routes_truncated: routesTruncated } : {}),
     ...("veths" in interfaces && interfaces.veths > 0 ? { veths: interfaces.veths } : {}),
-    ...([wireguard, interfaces, neighbors].some((section) => "truncated" in section && section.truncated === true)
+    ...([wireguard, interfaces, rules, neighbors, firewall].some(
+      (section) => "truncated" in section && section.truncated === true,
+    )
       ? { truncated: true }
       : {}),
   };

@@ -45,8 +45,9 @@ export async function collectFirewall(host: Host): Promise<Section<FirewallChain
   ];
   if (nft.is === "ok") {
     const chains = parseNftChains(nft.stdout);
-    if (chains !== null) return { data: cut([...chains, ...old]).items, status: "ok" };
-    return { data: null, status: "error: nft printed no JSON" };
+    if (chains === null) return { data: null, status: "error: nft printed no JSON" };
+    const { items, truncated } = cut([...chains, ...old]);
+    return { data: items, status: "ok", ...(truncated ? { truncated } : {}) };
   }
   // Without nft nobody can say what nftables hold.
   if (nft.is === "missing") return { data: null, status: "ok" };

@@ -117,7 +117,7 @@ export function parseIpAddr(text: string): Interfaces | null {
       up,
       // A device that is down has no carrier to speak of.
       carrier: up ? flags.includes("LOWER_UP") : null,
-      addresses: cut(addresses).items,
+      addresses,
       rx_bytes: bytes(item.stats64?.rx?.bytes),
       tx_bytes: bytes(item.stats64?.tx?.bytes),
       speed_mbps: null,
@@ -202,7 +202,7 @@ async function fromSys(host: Host): Promise<Interfaces> {
       mtu: mtu === null ? null : counter(mtu),
       up: (Number(flags) & 1) === 1, // IFF_UP
       carrier: carrier === null ? null : carrier === "1",
-      addresses: cut(addresses).items,
+      addresses,
       rx_bytes: rx === null ? null : counter(rx),
       tx_bytes: tx === null ? null : counter(tx),
       speed_mbps: null,
@@ -223,7 +223,8 @@ async function complete(host: Host, item: Interface, allFilter: number | null): 
   }
   // A name with a slash cannot be: the kernel refuses it. One with a dot is a path of its own in /proc/sys.
   const filter = await host.proc(`sys/net/ipv4/conf/${item.name}/rp_filter`);
-  if (filter.ok && allFilter !== null) item.rp_filter = Math.max(allFilter, Number(filter.text));
+  const own = filter.ok ? counter(filter.text.trim()) : null;
+  if (own !== null && allFilter !== null) item.rp_filter = Math.max(allFilter, own);
   if (item.kind === "vxlan") {
     const fdb = await host.run(["bridge", "-j", "fdb", "show", "dev", item.name]);
     if (fdb.is === "ok") item.remotes = parseFdbRemotes(fdb.stdout);
@@ -244,6 +245,13 @@ export async function collectInterfaces(host: Host): Promise<Section<Interface[]
   }
   const all = await host.proc("sys/net/ipv4/conf/all/rp_filter");
   const { items, truncated } = cut(found.interfaces);
-  await Promise.all(items.map((item) => complete(host, item, all.ok ? Number(all.text) : null)));
-  return { data: items, status, veths: found.veths, ...(truncated ? { truncated } : {}) };
+  await Promise.all(items.map((item) => complete(host, item, all.ok ? counter(all.text.trim()) : null)));
+  let some = truncated;
+  for (const item of items) {
+    const [addresses, remotes] = [cut(item.addresses), cut(item.remotes ?? [])];
+    item.addresses = addresses.items;
+    if (item.remotes != null) item.remotes = remotes.items;
+    some ||= addresses.truncated || remotes.truncated;
+  }
+  return { data: items, status, veths: found.veths, ...(some ? { truncated: true } : {}) };
 }

@@ -1,6 +1,7 @@
 // The firewall collector: the captured host, the old iptables' tables, and nft that is missing, forbidden or strange.
 import { expect, test } from "bun:test";
 import { collectFirewall, parseNftChains, parseTableNames } from "../../../agent/collect/firewall.ts";
+import { collect } from "../../../agent/report.ts";
 import { capturedHost, failed, toldHost } from "../support.ts";
 
 const INPUT = { family: "inet", hook: "input", type: "filter", policy: "drop" };
@@ -25,6 +26,12 @@ test("no chains is none; nft missing is unknown", async () => {
     status: "ok",
   });
   expect(await collectFirewall(toldHost({}))).toEqual({ data: null, status: "ok" });
+});
+
+test("more chains than the wire allows are cut, and the report says so", async () => {
+  const nftables = Array.from({ length: 4097 }, () => ({ chain: INPUT }));
+  const sections = await collect(toldHost({ programs: { "nft -j list chains": JSON.stringify({ nftables }) } }));
+  expect([sections.firewall!.length, sections.truncated]).toEqual([4096, true]);
 });
 
 test.each([

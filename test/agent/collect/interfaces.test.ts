@@ -279,6 +279,44 @@ describe("malformed", () => {
     const section = await collectInterfaces(toldHost({ programs: { "ip -j -d -s addr": JSON.stringify(many) } }));
     expect([section.data!.length, section.truncated]).toEqual([4096, true]);
   });
+
+  test.each([
+    [4096, undefined],
+    [4097, true],
+  ])("of %i addresses or remotes of one at most 4,096 stay, and a cut is said", async (count, truncated) => {
+    const addresses = Array.from({ length: count }, (_, i) => `10.0.${i >> 8}.${i & 255}`);
+    const addressed = {
+      ifname: "d0",
+      linkinfo: { info_kind: "dummy" },
+      addr_info: addresses.map((local) => ({ local, prefixlen: 32 })),
+    };
+    const vxlan = { ifname: "vx0", linkinfo: { info_kind: "vxlan" } };
+    const remotes = addresses.map((dst) => ({ mac: "00:00:00:00:00:00", dst }));
+    const collected = (item: object) =>
+      collectInterfaces(
+        toldHost({
+          programs: {
+            "ip -j -d -s addr": JSON.stringify([item]),
+            "bridge -j fdb show dev vx0": JSON.stringify(remotes),
+          },
+        }),
+      );
+    const [first, second] = [await collected(addressed), await collected(vxlan)];
+    expect([first.data![0]!.addresses.length, first.truncated]).toEqual([4096, truncated]);
+    expect([second.data![0]!.remotes!.length, second.truncated]).toEqual([4096, truncated]);
+  });
+
+  test("a reverse-path filter that is no number is not known", async () => {
+    const host = (own: string) =>
+      capturedHost({ proc: { "sys/net/ipv4/conf/all/rp_filter": "1\n", "sys/net/ipv4/conf/eth0/rp_filter": own } });
+    const filter = async (own: string) => (await collectInterfaces(host(own))).data![1]!.rp_filter;
+    expect([await filter("2\n"), await filter("0\n"), await filter("x\n"), await filter("")]).toEqual([
+      2,
+      1,
+      undefined,
+      undefined,
+    ]);
+  });
 });
 
 describe("without iproute2", () => {
@@ -332,6 +370,13 @@ describe("without iproute2", () => {
       `kt-tun tun null 1500 up carrier [] ${max}/12`,
       `kt-unplugged physical 02:00:00:00:00:01 1500 up no-carrier [] ${max}/12`,
     ]);
+  });
+
+  test("node:os tells the addresses of this machine's own", async () => {
+    const sys = { "class/net/lo/flags": "0x9\n", "class/net/lo/type": "772\n" };
+    const { data } = await collectInterfaces(toldHost({ sys }));
+    expect(data).toMatchObject([{ name: "lo", kind: "loopback", mac: null, up: true }]);
+    expect(data![0]!.addresses).toContain("127.0.0.1/8");
   });
 
   test("one that vanishes mid-read is left out, or has nulls for what went; the others stay", async () => {
