@@ -92,11 +92,13 @@ export function parseProcIpv6Route(text: string): { routes: Route[]; problems: n
     const value = ipv6(destinationHex ?? "");
     const gateway = ipv6(gatewayHex ?? "");
     const length = parseInt(lengthHex ?? "", 16);
+    const metric = parseInt(metricHex ?? "", 16);
     const flags = parseInt(flagsHex ?? "", 16);
     if (
       value === null ||
       gateway === null ||
       !(length >= 0 && length <= 128) ||
+      Number.isNaN(metric) ||
       Number.isNaN(flags) ||
       name === undefined
     ) {
@@ -116,7 +118,7 @@ export function parseProcIpv6Route(text: string): { routes: Route[]; problems: n
       destination: formatPrefix(network({ family: 6, value, length })),
       gateway: (flags & RTF_GATEWAY) !== 0 && gateway !== 0n ? formatAddress({ family: 6, value: gateway }) : null,
       interface: short(name),
-      metric: parseInt(metricHex!, 16),
+      metric,
       ...(rejects ? { type: "unreachable" as const } : {}),
     });
   }
@@ -268,6 +270,7 @@ export async function collectRoutes(host: Host): Promise<RoutesSection> {
     const text = await host.proc("net/ipv6_route");
     if (text.ok) {
       const parsed = parseProcIpv6Route(text.text);
+      if (v6.is !== "missing" && v6.is !== "ok") problems.push(failure("ip", v6));
       if (parsed.problems > 0) problems.push(`${parsed.problems} lines of /proc/net/ipv6_route do not fit`);
       six = parsed.routes;
     } else if (!text.missing) problems.push(`cannot read /proc/net/ipv6_route (${text.reason})`);
@@ -275,7 +278,7 @@ export async function collectRoutes(host: Host): Promise<RoutesSection> {
   const all = [...routes, ...(six ?? [])];
   return {
     data: all.slice(0, MAX_ROUTES),
-    status: problems.length === 0 ? "ok" : `partial: ${problems.join("; ").slice(0, 200)}`,
+    status: problems.length === 0 ? "ok" : `partial: ${[...new Set(problems)].join("; ").slice(0, 200)}`,
     routesTruncated: Math.max(0, all.length - MAX_ROUTES),
   };
 }
@@ -288,5 +291,6 @@ export async function collectRules(host: Host): Promise<Section<Rule[]>> {
   const four = parseIpRule(v4.stdout, 4);
   if (four === null) return { data: null, status: "error: ip rule printed no JSON" };
   const six = v6.is === "ok" ? (parseIpRule(v6.stdout, 6) ?? []) : [];
-  return { data: cut([...four, ...six]).items, status: "ok" };
+  const { items, truncated } = cut([...four, ...six]);
+  return { data: items, status: "ok", ...(truncated ? { truncated } : {}) };
 }

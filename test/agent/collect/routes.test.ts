@@ -9,6 +9,7 @@ import {
   parseProcIpv6Route,
   parseProcRoute,
 } from "../../../agent/collect/routes.ts";
+import { collect } from "../../../agent/report.ts";
 import type { Route, Rule } from "../../../shared/report.ts";
 import { captured, capturedHost, failed, toldHost } from "../support.ts";
 
@@ -160,6 +161,7 @@ describe("/proc/net/ipv6_route, hand-written", () => {
     ["a length of 129", row(DOCUMENTATION, "81")],
     ["a length that is none", row(DOCUMENTATION, "xx")],
     ["a gateway that is none", row(DOCUMENTATION, "20", "x")],
+    ["a metric that is none", row(DOCUMENTATION, "20", ZERO, "xyz")],
     ["flags that are none", row(DOCUMENTATION, "20", ZERO, "00000400", "xyz")],
     ["no name", `${DOCUMENTATION} 20 ${ZERO} 00 ${ZERO} 00000400 00000001 00000000 00000001\n`],
   ])("%s: skipped, counted, said", async (_name, text) => {
@@ -221,6 +223,17 @@ describe("iproute2", () => {
     expect(section.data!.length).toBeGreaterThan(10);
   });
 
+  test("fails for IPv6 alone: read from /proc, and said; without that file, the kernel has no IPv6", async () => {
+    const programs = { "ip -j -6 route show table all": { is: "timeout" } as const };
+    const section = await collectRoutes(capturedHost({ programs }));
+    expect(section.status).toBe("partial: ip did not answer within 5 s and was killed");
+    expect(section.data!.map(words).slice(-V6.length)).toEqual(V6);
+    const four = await collectRoutes(
+      toldHost({ programs: { "ip -j -4 route show table all": "[]", ...programs }, proc: { "net/route": "" } }),
+    );
+    expect([four.status, four.data]).toEqual(["ok", []]);
+  });
+
   test("neither iproute2 nor /proc: unknown, not none", async () => {
     expect(await collectRoutes(toldHost({}))).toEqual({
       data: null,
@@ -247,5 +260,11 @@ describe("iproute2", () => {
       status: "error: ip rule printed no JSON",
     });
     expect((await with4(captured("rule4.out"))).data).toHaveLength(10);
+  });
+
+  test("more rules than the wire allows are cut, and the report says so", async () => {
+    const many = Array.from({ length: 4097 }, (_, priority) => ({ priority, src: "all", table: "main" }));
+    const sections = await collect(toldHost({ programs: { "ip -j -4 rule": JSON.stringify(many) } }));
+    expect([sections.rules!.length, sections.truncated]).toEqual([4096, true]);
   });
 });
