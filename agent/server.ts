@@ -198,6 +198,8 @@ export function createAgentApp(options: ServerOptions): (request: Request, remot
   };
 
   return async (request, remote) => {
+    // The Host header stands in the URL: what a stranger wrote there may be none.
+    if (!URL.canParse(request.url)) return refuse(400, "malformed", "Host: send a host name or an address");
     const { pathname } = new URL(request.url);
     const method = METHODS[pathname];
     if (method === undefined)

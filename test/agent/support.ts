@@ -2,7 +2,10 @@
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { type Agent, openAgent } from "../../agent/agent.ts";
 import type { Host, RunResult, TextResult } from "../../agent/host.ts";
+import type { ServerOptions } from "../../agent/server.ts";
+import { agentSettings } from "../../agent/settings.ts";
 import { createLog, type Log } from "../../shared/log.ts";
 
 export const FIXTURE = join(import.meta.dir, "../fixtures/debian-12-lab");
@@ -118,4 +121,39 @@ export async function runAgent(flags: readonly string[], directory: string, envi
   const [stdout, stderr] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
   await child.exited;
   return { exitCode: child.exitCode, stdout, stderr };
+}
+
+export type OwnAgent = {
+  agent: Agent;
+  /** As `createAgentApp` and `serveAgent` take it; a test may put its own over it. */
+  server: ServerOptions;
+  directory: string;
+  psk: string;
+  lines: string[];
+} & Disposable;
+
+/** An agent that is not running, with state of its own; `host` is what it collects from. */
+export async function ownAgent(environment: Record<string, string> = {}, host: Host = toldHost({})): Promise<OwnAgent> {
+  const own = ownDirectory();
+  const { log, lines } = keptLog();
+  const psk = environment["PSK"] ?? "agent-test-fleet-key-0123456789abcdef";
+  const settings = agentSettings({ PSK: psk, STATE_DIR: join(own.path, "state"), ...environment }, own.path);
+  const agent = await openAgent(settings, host, log, { machineIdPath: join(own.path, "no-machine-id") });
+  await agent.psk.once();
+  const server: ServerOptions = {
+    listen: "127.0.0.1",
+    port: 0,
+    allow: settings.allow,
+    identity: agent.identity,
+    outbox: agent.outbox,
+    psk: agent.psk,
+    delivery: agent.delivery,
+    relay: agent.relay,
+    sections: agent.sections,
+    hostname: agent.hostname,
+    reset: agent.reset,
+    startedAt: Date.now(),
+    log,
+  };
+  return { agent, server, directory: settings.stateDirectory, psk, lines, [Symbol.dispose]: own[Symbol.dispose] };
 }
