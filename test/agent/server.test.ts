@@ -98,11 +98,12 @@ describe("the endpoints", () => {
   ])(
     "%s %s answers strangers 403 and tells them nothing; also with headers that claim otherwise",
     async (method, path) => {
-      for (const headers of [
+      const claims: Record<string, string>[] = [
         {},
         { "X-Forwarded-For": "127.0.0.1" },
         { Forwarded: "for=127.0.0.1", "X-Real-IP": "127.0.0.1", Host: "localhost" },
-      ]) {
+      ];
+      for (const headers of claims) {
         const answer = await ask(method, path, "198.51.100.1", headers);
         expect(answer.status).toBe(403);
         expect(await answer.json()).toEqual({
