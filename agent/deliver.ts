@@ -397,6 +397,7 @@ export class Delivery {
         await discovery.round(this.options.kernel());
         relays = discovery.relays(this.options.kernel(), this.#lastRelay);
       }
+      let refused: Result | null = null;
       for (const relay of relays.slice(0, MAX_RELAYS_TRIED)) {
         const way: Way = {
           via: "relay",
@@ -410,11 +411,16 @@ export class Delivery {
           discovery.failed(relay.address);
           continue;
         }
+        if (result.action === "refresh_psk") {
+          // Our PSK may be old, or this relay's is, or it lies: the others are heard as well.
+          refused ??= result;
+          continue;
+        }
         this.#lastRelay = relay.address;
         if (result.action === "delivered" || result.action === "registered") this.#relayFirst = true;
         return result;
       }
-      return null;
+      return refused;
     };
     if (this.#relayFirst) {
       const relayed = await tryRelays();
