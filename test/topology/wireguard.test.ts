@@ -1,0 +1,279 @@
+// The tables of 2-topology.md for WireGuard edges, row by row under their own words, with reports as agents send them.
+import { describe, expect, test } from "bun:test";
+import { BEGIN, INTERVAL_S, pair, peer, working } from "./scene.ts";
+
+/** Six handshake attempts in an interval. */
+const ATTEMPTS = 6 * 148;
+
+describe("state: the first row that fits", () => {
+  test("no end has a fresh report → unknown", () => {
+    const place = pair({ keepaliveA: 25, keepaliveB: 25 });
+    working(place);
+    expect(place.scene.state()).toBe("up");
+    place.scene.wait(3 * INTERVAL_S - 1);
+    expect(place.scene.state()).toBe("up");
+    place.scene.wait(1);
+    expect(place.scene.edge()).toMatchObject({ state: "unknown", cause: "no_report" });
+  });
+
+  test("A lists B's key, B's agent runs and does not list A's → one_sided, reason names the side that lacks it", () => {
+    const place = pair();
+    place.wgB.peers = [];
+    place.scene.rounds(1);
+    expect(place.scene.edge()).toMatchObject({ state: "one_sided", reason: "a lists b, but b does not list a" });
+  });
+
+  test("B's interface in another namespace, absent from its dump → view unavailable", () => {
+    const place = pair({ keepaliveA: 25, keepaliveB: 25 });
+    working(place);
+    place.b.wireguard = [];
+    place.scene.rounds(1);
+    expect(place.scene.edge()).toMatchObject({ state: "one_sided", cause: "missing_at_b" });
+    place.scene.rounds(3, () => place.scene.shake(place.ab, peer("a"), 1));
+    expect(place.scene.edge()).toMatchObject({ state: "one_sided", cause: "view_unavailable" });
+    expect(place.scene.edge().reason).toStartWith("view unavailable");
+  });
+
+  test("the WireGuard interface is not up at one end → down, whatever the handshake says", () => {
+    const place = pair({ keepaliveA: 25, keepaliveB: 25 });
+    working(place);
+    place.b.interfaces!.find(({ name }) => name === "wg0")!.up = false;
+    working(place, 1);
+    expect(place.scene.edge()).toMatchObject({ state: "down", reason: "wg0 is down at b" });
+    expect(place.scene.edge().latest_handshake_at).toBeGreaterThan(place.scene.now - 10_000);
+  });
+
+  test("unanswered at an end → stale at once, though the handshake is young", () => {
+    const place = pair({ keepaliveA: 25 });
+    working(place, 1);
+    place.scene.rounds(1, () => (place.ab.tx_bytes += ATTEMPTS));
+    expect(place.scene.state()).toBe("up");
+    place.scene.rounds(1, () => (place.ab.tx_bytes += ATTEMPTS));
+    expect(place.scene.edge()).toMatchObject({ state: "stale", cause: "undecided" });
+    expect(place.scene.edge().a.handshake_age_s).toBeLessThan(120);
+  });
+
+  test("unanswered, and there was no handshake → never", () => {
+    const place = pair();
+    place.scene.rounds(3, (round) => (place.ab.tx_bytes += round === 0 ? 0 : ATTEMPTS));
+    expect(place.scene.state()).toBe("never");
+  });
+
+  test("one unanswered window is nothing, nor are two with keepalives alone", () => {
+    const place = pair({ keepaliveA: 25 });
+    working(place, 1);
+    place.scene.rounds(1, () => (place.ab.tx_bytes += ATTEMPTS));
+    // Two keepalives in a window of 30 s, and less than an attempt beyond them.
+    place.scene.rounds(3, () => (place.ab.tx_bytes += 2 * 32 + 139));
+    expect(place.scene.state()).toBe("up");
+  });
+
+  test("lossy: three advances in a row, each under 90 s after the one before, the last at most 60 s old", () => {
+    const place = pair({ keepaliveA: 25, keepaliveB: 25 });
+    const { scene, ab, ba } = place;
+    working(place, 4);
+    // From the last handshake 91 s ago: that step is not short.
+    scene.rounds(3, () => scene.shake(ab, ba, 5));
+    expect(scene.state()).toBe("up");
+    scene.rounds(1, () => scene.shake(ab, ba, 5));
+    expect(scene.edge()).toMatchObject({ state: "lossy", cause: "lossy" });
+    scene.rounds(2); // 65 s
+    expect(scene.state()).toBe("up");
+  });
+
+  test("healthy handshakes lie 120 s apart: not lossy", () => {
+    const place = pair({ keepaliveA: 25, keepaliveB: 25 });
+    const states = new Set<string>();
+    for (let i = 0; i < 8; i++) {
+      working(place);
+      states.add(place.scene.state());
+    }
+    expect([...states]).toEqual(["up"]);
+  });
+
+  // A keepalive of 250 s at both ends: 0/0 for minutes is healthy.
+  test("nothing unanswered, age ≤ 180 s + K → up; ≤ 240 s + K → late; else stale", () => {
+    const { scene, ab, ba } = pair({ keepaliveA: 250, keepaliveB: 20 });
+    scene.rounds(1, () => scene.shake(ab, ba));
+    const seen: [number, string][] = [];
+    scene.rounds(17, () => (ab.tx_bytes += 1)); // something is sent: not cannot_send
+    for (const age of [427, 430, 431, 460, 490, 491]) {
+      scene.now = BEGIN + (30 + age) * 1000;
+      for (const end of [ab, ba]) end.latest_handshake_at = BEGIN + 30_000;
+      for (const host of scene.hosts) scene.report(host);
+      seen.push([age, scene.state()]);
+    }
+    expect(seen).toEqual([
+      [427, "up"],
+      [430, "up"],
+      [431, "late"],
+      [460, "late"],
+      [490, "late"],
+      [491, "stale"],
+    ]);
+  });
+
+  test("age is that of the fresher end, K the larger keepalive of the two", () => {
+    const { scene, ab, ba } = pair({ keepaliveB: 100 });
+    scene.rounds(1, () => scene.shake(ab, ba));
+    ab.latest_handshake_at! -= 60_000; // the other end heard of it later
+    scene.rounds(9);
+    expect(scene.state()).toBe("up"); // 270 s
+    scene.rounds(1);
+    expect(scene.state()).toBe("late"); // 300 s
+  });
+
+  test("keepalive off at both ends, and nothing unanswered → idle", () => {
+    const { scene, ab, ba } = pair();
+    scene.rounds(1, () => scene.shake(ab, ba));
+    scene.rounds(6);
+    expect(scene.state()).toBe("up");
+    scene.rounds(1);
+    expect(scene.state()).toBe("idle");
+    scene.rounds(120);
+    expect(scene.state()).toBe("idle");
+  });
+
+  test("no end with keepalive has an endpoint → idle", () => {
+    const { scene, ab, ba } = pair({ keepaliveA: 25, endpointA: false });
+    scene.rounds(1, () => scene.shake(ba, ab));
+    scene.rounds(12);
+    expect(scene.state()).toBe("idle");
+  });
+
+  test("never a handshake and tx 0 at both ends → unused", () => {
+    const place = pair();
+    place.scene.rounds(20);
+    expect(place.scene.state()).toBe("unused");
+    place.ab.tx_bytes = 148;
+    place.scene.rounds(1);
+    expect(place.scene.state()).toBe("idle");
+  });
+
+  test("never a handshake although keepalive is on → late, then never", () => {
+    const place = pair({ keepaliveA: 25, keepaliveB: 25 });
+    place.scene.rounds(1);
+    expect(place.scene.state()).toBe("late");
+    place.scene.rounds(10, () => (place.ab.tx_bytes += 32)); // less than an attempt: nothing is unanswered
+    expect(place.scene.state()).toBe("never");
+  });
+
+  test("rx that grows past age 180 s is failed handshakes, not life", () => {
+    const { scene, ab, ba } = pair({ keepaliveA: 25, keepaliveB: 25 });
+    scene.rounds(1, () => scene.shake(ab, ba));
+    scene.rounds(14, () => {
+      ab.rx_bytes += ATTEMPTS; // B's attempts, which A answers and nobody hears
+      ab.tx_bytes += 6 * 92;
+      ba.tx_bytes += ATTEMPTS;
+    });
+    expect(scene.state()).toBe("stale");
+  });
+
+  test('a section that is null keeps the last view and is never "does not list"', () => {
+    const place = pair({ keepaliveA: 25, keepaliveB: 25 });
+    working(place);
+    place.b.wireguard = null;
+    working(place, 2);
+    expect(place.scene.state()).toBe("up");
+    // Nor is one interface that could not be read.
+    place.b.wireguard = [{ ...place.wgB, peers: null, status: "error: timeout" }];
+    working(place, 8);
+    expect(place.scene.state()).toBe("up");
+  });
+});
+
+describe("the reason, 210 s after the first unanswered window began", () => {
+  /** What a direction-dependent fault does to both counters, per interval, and the cause it has before and after. */
+  function causes(fault: (place: ReturnType<typeof pair>) => void): (string | null)[] {
+    const place = pair({ keepaliveA: 25, keepaliveB: 25 });
+    const seen: (string | null)[] = [];
+    working(place);
+    place.scene.rounds(20, () => {
+      fault(place);
+      const { state, cause } = place.scene.edge();
+      if (state === "stale") seen.push(cause);
+    });
+    return seen;
+  }
+  const decided = (seen: (string | null)[]) => {
+    expect(seen[0]).toBe("undecided");
+    // Undecided while it is younger than 210 s (seven reports), and then for good.
+    const first = seen.findIndex((cause) => cause !== "undecided");
+    expect(first).toBeGreaterThanOrEqual(4);
+    expect(first).toBeLessThanOrEqual(7);
+    expect(new Set(seen.slice(first)).size).toBe(1);
+    return seen.at(-1);
+  };
+
+  test("rx grew at both ends since: preshared key", () => {
+    const seen = causes(({ ab, ba }) => {
+      ab.tx_bytes += ATTEMPTS;
+      ba.rx_bytes += ATTEMPTS;
+      ba.tx_bytes += ATTEMPTS;
+      ab.rx_bytes += ATTEMPTS;
+    });
+    expect(seen.at(-1)).toBe("preshared_key");
+  });
+
+  test("only at A: what A sends is dropped, A→B blocked", () => {
+    const cause = decided(
+      causes(({ ab, ba }) => {
+        ba.tx_bytes += ATTEMPTS;
+        ab.rx_bytes += ATTEMPTS;
+        ab.tx_bytes += 6 * 92 + 148;
+      }),
+    );
+    expect(cause).toBe("a_to_b_blocked");
+  });
+
+  test("only at B: B→A blocked", () => {
+    const cause = decided(
+      causes(({ ab, ba }) => {
+        ab.tx_bytes += ATTEMPTS;
+        ba.rx_bytes += ATTEMPTS;
+        ba.tx_bytes += 6 * 92 + 148;
+      }),
+    );
+    expect(cause).toBe("b_to_a_blocked");
+  });
+
+  test("at neither: nothing comes back", () => {
+    const cause = decided(
+      causes(({ ab, ba }) => {
+        ab.tx_bytes += ATTEMPTS;
+        ba.tx_bytes += ATTEMPTS;
+      }),
+    );
+    expect(cause).toBe("nothing_returns");
+  });
+});
+
+test("moves between up, late and idle are neither events nor history rows", () => {
+  const { scene, ab, ba } = pair();
+  scene.rounds(2, () => scene.shake(ab, ba));
+  scene.forgetHistory();
+  const states = new Set<string>();
+  for (let i = 0; i < 3; i++) {
+    scene.rounds(8);
+    states.add(scene.state());
+    scene.rounds(1, () => scene.shake(ab, ba));
+    states.add(scene.state());
+  }
+  expect([...states].sort()).toEqual(["idle", "up"]);
+  expect(scene.events).toEqual([]);
+  expect(scene.versions.filter(({ kind }) => kind === "edge")).toEqual([]);
+});
+
+test("a change of state that is one is an event and a history row, with both states and since when", () => {
+  const place = pair({ keepaliveA: 25 });
+  const { scene, ab } = place;
+  working(place, 1);
+  scene.forgetHistory();
+  scene.rounds(2, () => (ab.tx_bytes += ATTEMPTS));
+  expect(scene.events).toHaveLength(1);
+  expect(scene.events[0]).toMatchObject({ code: "edge_state", details: { from: "up", to: "stale" } });
+  const rows = scene.versions.filter(({ kind }) => kind === "edge");
+  expect(rows).toHaveLength(1);
+  expect(rows[0]).toMatchObject({ at: scene.edge().changed_at, body: { state: "stale" } });
+  expect(scene.edge().changed_at).toBe(scene.events[0]!.at);
+});
