@@ -175,7 +175,10 @@ export class Ingest {
     if (!parsed.success) return this.#refuseSchema(opened, firstIssue(parsed.error));
     const register = parsed.data;
     const skewed = this.#skewed(register.sent_at);
-    if (skewed !== null) return this.#refuse(opened, skewed);
+    if (skewed !== null) {
+      // With the key: an agent that never registered could not believe the clock otherwise, and would never get in.
+      return this.#refuse(opened, { ...skewed, extra: { manager_key: key.publicKey } });
+    }
     if (relayPath.includes(register.agent_id)) return this.#refuse(opened, RELAY_LOOP);
     if (!(await verifySignature(register.public_key, opened.envelope.data, opened.envelope.sig))) {
       authFailures.note(source, this.#now());

@@ -6,49 +6,33 @@ import { readAnswer } from "../../agent/wire.ts";
 import { newNonce, seal, signingKey } from "../../shared/envelope.ts";
 import type { Envelope } from "../../shared/report.ts";
 import { type Agent, type Ground, ground, registered } from "../manager/support.ts";
-import { type OwnAgent, ownAgent } from "./support.ts";
+import { type Gate, gateTo, type OwnAgent, ownAgent } from "./support.ts";
 
 const OLD_PSK = "relay-test-other-fleet-0123456789abcdef";
 const ids = Array.from({ length: 4 }, () => crypto.randomUUID());
 
 let manager: Ground;
 let sender: Agent;
-/** Between relay and manager: counts, and answers by itself where it is told to. */
-let gate: ReturnType<typeof Bun.serve>;
+/** Between relay and manager. */
+let gate: Gate;
 let own: OwnAgent;
-let forwarded: string[];
-let instead: (() => Response | Promise<Response>) | null;
 let answer: (request: Request, remote: string) => Promise<Response>;
 
 beforeAll(async () => {
   manager = await ground();
   sender = await registered(manager);
-  gate = Bun.serve({
-    port: 0,
-    hostname: "127.0.0.1",
-    development: false,
-    async fetch(request) {
-      const body = await request.text();
-      forwarded.push(body);
-      if (instead !== null) return instead();
-      return fetch(`${manager.url}${new URL(request.url).pathname}`, {
-        method: "POST",
-        headers: { "Content-Type": "application/json" },
-        body,
-      });
-    },
-  });
-  own = await ownAgent({ PSK: manager.psk, MANAGER_URL: `http://127.0.0.1:${gate.port}` });
+  gate = gateTo(manager);
+  own = await ownAgent({ PSK: manager.psk, MANAGER_URL: gate.url });
   answer = createAgentApp(own.server);
 });
 afterAll(async () => {
-  await gate.stop(true);
+  await gate[Symbol.asyncDispose]();
   own[Symbol.dispose]();
   await manager.remove();
 });
 beforeEach(() => {
-  forwarded = [];
-  instead = null;
+  gate.bodies = [];
+  gate.instead = null;
 });
 
 const hop = (envelope: unknown, over: Record<string, unknown> = {}) => ({
@@ -87,7 +71,7 @@ describe("forwards", () => {
     const inner = await sender.report();
     const got = await take(await sealed(hop(inner)));
     expect([got.status, got.code]).toEqual([200, "accepted"]);
-    const outer = JSON.parse((JSON.parse(forwarded[0]!) as Envelope).data) as Record<string, unknown>;
+    const outer = JSON.parse((JSON.parse(gate.bodies[0]!) as Envelope).data) as Record<string, unknown>;
     expect(outer).toMatchObject({
       type: "relay",
       agent_id: own.agent.identity.agentId,
@@ -137,7 +121,7 @@ describe("forwards", () => {
     const sent = await sender.report();
     await take(await sealed(hop(sent)));
     expect(await take(await sealed(hop(sent)))).toMatchObject({ status: 409, code: "replay" });
-    instead = () => new Response("{}", { status: 503, headers: { "Retry-After": "7" } });
+    gate.instead = () => new Response("{}", { status: 503, headers: { "Retry-After": "7" } });
     expect(await take(await sealed(hop(await sender.report())))).toMatchObject({ status: 503, retryAfter: "7" });
   });
 
@@ -153,7 +137,7 @@ describe("refuses, and sends nothing on", () => {
   const refused = async (body: unknown, status: number, code: string) => {
     const got = await take(body);
     expect([got.status, got.code]).toEqual([status, code]);
-    expect(forwarded).toEqual([]);
+    expect(gate.bodies).toEqual([]);
     return got;
   };
 
@@ -273,25 +257,25 @@ describe("a manager that is none", () => {
     ["200 with HTML", () => new Response("<html>", { headers: { "Content-Type": "text/html" } }), 200, ""],
     ["a redirect", () => Response.redirect("http://169.254.169.254/", 307), 307, ""],
   ])("%s", async (_name, response, status, code) => {
-    instead = response;
+    gate.instead = response;
     const startedAt = performance.now();
     expect(await take(await sealed(hop(await sender.report())))).toMatchObject({ status, code });
-    expect(forwarded).toHaveLength(1);
+    expect(gate.bodies).toHaveLength(1);
     expect(performance.now() - startedAt).toBeLessThan(2000);
   });
 
   test("hanging: 502 after 3 s; meanwhile no more than 16 wait, and the others are told to come again", async () => {
-    instead = () => new Promise<Response>(() => {});
+    gate.instead = () => new Promise<Response>(() => {});
     const startedAt = performance.now();
     const many = await Promise.all(
       Array.from({ length: 20 }, async () => take(await sealed(hop(await sender.report())))),
     );
     const count = (status: number) => many.filter((got) => got.status === status).length;
-    expect([count(502), count(503), forwarded.length]).toEqual([16, 4, 16]);
+    expect([count(502), count(503), gate.bodies.length]).toEqual([16, 4, 16]);
     expect(many.find((got) => got.status === 503)).toMatchObject({ code: "busy", retryAfter: "2" });
     expect(performance.now() - startedAt).toBeGreaterThan(2900);
     expect(performance.now() - startedAt).toBeLessThan(6000);
-    instead = null;
+    gate.instead = null;
     expect((await take(await sealed(hop(await sender.report())))).status).toBe(200);
   }, 15_000);
 });

@@ -157,3 +157,47 @@ export async function ownAgent(environment: Record<string, string> = {}, host: H
   };
   return { agent, server, directory: settings.stateDirectory, psk, lines, [Symbol.dispose]: own[Symbol.dispose] };
 }
+
+export type Gate = {
+  url: string;
+  /** Bodies that came, in their order. */
+  bodies: string[];
+  /** Most requests that were under way at once. */
+  atOnce: number;
+  /** Answers in the manager's place; null: the manager does. It may ask the manager for its answer first. */
+  instead: ((forward: () => Promise<Response>) => Response | Promise<Response>) | null;
+} & AsyncDisposable;
+
+/** Stands between an agent and the manager at `to`. */
+export function gateTo(to: { url: string }): Gate {
+  let underWay = 0;
+  const server = Bun.serve({
+    port: 0,
+    hostname: "127.0.0.1",
+    development: false,
+    async fetch(request) {
+      const body = await request.text();
+      gate.bodies.push(body);
+      gate.atOnce = Math.max(gate.atOnce, ++underWay);
+      const forward = () =>
+        fetch(`${to.url}${new URL(request.url).pathname}`, {
+          method: request.method,
+          headers: { "Content-Type": "application/json" },
+          ...(body === "" ? {} : { body }),
+        }).catch(() => new Response(null, { status: 502 }));
+      try {
+        return await (gate.instead === null ? forward() : gate.instead(forward));
+      } finally {
+        underWay--;
+      }
+    },
+  });
+  const gate: Gate = {
+    url: `http://127.0.0.1:${server.port}`,
+    bodies: [],
+    atOnce: 0,
+    instead: null,
+    [Symbol.asyncDispose]: () => server.stop(true),
+  };
+  return gate;
+}
