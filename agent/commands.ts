@@ -81,8 +81,7 @@ function table(found: readonly Found[]): string {
     ["ADDRESS", "HOSTNAME", "ANSWER", "MANAGER", "VERSION", "AGENT"],
     ...found.map((peer) => [
       peer.address,
-      // A hostile name cannot move the cursor.
-      peer.hostname.replace(/[\u0000-\u001f\u007f-\u009f]/g, "?"),
+      peer.hostname,
       `${peer.roundTripMs.toFixed(0)} ms`,
       peer.hops === null
         ? "not reached"
@@ -92,7 +91,8 @@ function table(found: readonly Found[]): string {
       peer.version,
       peer.agentId,
     ]),
-  ];
+    // A hostile peer's words cannot move the cursor, nor turn the line's direction.
+  ].map((row) => row.map((cell) => cell.replace(/[\p{C}\u2028\u2029]/gu, "?")));
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
   return rows
     .map((row) =>

@@ -2,7 +2,8 @@
 import { describe, expect, test } from "bun:test";
 import { candidates, probeFilter, trustedPrefixes } from "../../agent/candidates.ts";
 import { formatPrefix } from "../../shared/net.ts";
-import type { Interface, Peer, Report } from "../../shared/report.ts";
+import type { Interface, Report } from "../../shared/report.ts";
+import { tunnel } from "./support.ts";
 
 type Kernel = Pick<Report, "wireguard" | "interfaces">;
 
@@ -23,19 +24,8 @@ function kernel(peers: [allowed: string[], handshakeAt: number | null][], own: R
     master: null,
     tunnel: null,
   }));
-  const list = peers.map(([allowed, handshakeAt]): Peer => ({
-    public_key: `${"A".repeat(43)}=`,
-    endpoint: null,
-    allowed_ips: allowed,
-    latest_handshake_at: handshakeAt,
-    rx_bytes: 0,
-    tx_bytes: 0,
-    persistent_keepalive_s: null,
-  }));
-  return {
-    interfaces,
-    wireguard: [{ interface: "wg0", public_key: null, listen_port: null, fwmark: null, peers: list, status: "ok" }],
-  };
+  const list = peers.map(([allowed, at]) => ({ allowed_ips: allowed, latest_handshake_at: at }));
+  return { interfaces, wireguard: [tunnel(list)] };
 }
 const addresses = (state: Kernel, named: string[] = []) => candidates(state, named).map(({ address }) => address);
 

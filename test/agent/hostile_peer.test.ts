@@ -1,14 +1,19 @@
 // Peers and relays that answer with endless bodies, bombs, redirects, drips, HTML or lies: the agent that asks them spends
 // bounded time and bytes, goes nowhere else, believes nothing, and keeps what it has to say.
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, spyOn, test } from "bun:test";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { candidates } from "../../agent/candidates.ts";
+import { discoverCommand } from "../../agent/commands.ts";
 import { Discovery, readPeer } from "../../agent/discover.ts";
+import { agentSettings } from "../../agent/settings.ts";
 import { exchange } from "../../agent/wire.ts";
 import { newNonce, seal, type SigningKey, signingKey } from "../../shared/envelope.ts";
+import { createLog } from "../../shared/log.ts";
 import type { Envelope, Report } from "../../shared/report.ts";
 import { type Ground, ground } from "../manager/support.ts";
-import { type OwnAgent, ownAgent, toldHost } from "./support.ts";
+import { type OwnAgent, ownAgent, ownDirectory, toldHost, tunnel } from "./support.ts";
 
 const MiB = 1024 * 1024;
 const KEY = `${"A".repeat(43)}=`;
@@ -103,30 +108,18 @@ const HOSTILE: Record<string, Behaviour> = {
   "500": () => new Response("{}", { status: 500 }),
 };
 
-/** Hand-written: WireGuard with peers of these addresses. */
-function kernelOf(addresses: readonly string[]): Pick<Report, "wireguard" | "interfaces"> {
-  return {
-    interfaces: [],
-    wireguard: [
-      {
-        interface: "wg0",
-        public_key: null,
-        listen_port: null,
-        fwmark: null,
-        status: "ok",
-        peers: addresses.map((address) => ({
-          public_key: KEY,
-          endpoint: null,
-          allowed_ips: [`${address}/32`],
-          latest_handshake_at: null,
-          rx_bytes: 0,
-          tx_bytes: 0,
-          persistent_keepalive_s: null,
-        })),
-      },
-    ],
-  };
-}
+/** WireGuard with peers of these addresses. */
+const kernelOf = (addresses: readonly string[]) => ({
+  interfaces: [],
+  wireguard: [tunnel(addresses.map((address) => ({ allowed_ips: [`${address}/32`] })))],
+});
+
+/** The same, as `wg` prints it. */
+const dumpOf = (addresses: readonly string[]) =>
+  [
+    `${KEY}\t${KEY}\t51820\toff\n`,
+    ...addresses.map((address) => `${KEY}\t(none)\t(none)\t${address}/32\t0\t0\t0\toff\n`),
+  ].join("");
 
 describe("discovery", () => {
   test("a round over peers of every kind: bounded time and bytes, none of them found, the honest one is", async () => {
@@ -170,12 +163,38 @@ describe("discovery", () => {
     for (let i = 0; i < 3000; i++)
       behaviours.set(`10.77.${i >> 8}.${i & 255}`, () => new Response(null, { status: 404 }));
     const kernel = kernelOf(["10.66.0.1"]);
-    kernel.wireguard![0]!.peers![0]!.allowed_ips.push("10.77.0.0/16", "0.0.0.0/0");
+    kernel.wireguard[0]!.peers![0]!.allowed_ips.push("10.77.0.0/16", "0.0.0.0/0");
     const discovery = new Discovery({ port: 5087, ownId: () => "" });
     await discovery.round(kernel);
     expect(asked).toHaveLength(32);
     expect(asked.filter((address) => !/^10\.(66|77)\./.test(address))).toEqual([]);
     expect(candidates(kernel, discovery.all()[0]!.peers).length).toBeLessThanOrEqual(257);
+  });
+
+  test("-discover prints a hostile peer's words on one line, without what moves a cursor", async () => {
+    const evil = "x\u001b[2J\r\nroot\u0007\u009b1A\u202e";
+    behaviours.set("10.66.0.1", () => Response.json(peer({ agent_id: evil, hostname: evil, version: evil })));
+    using own = ownDirectory();
+    writeFileSync(join(own.path, "dump"), dumpOf(["10.66.0.1"]));
+    const script = `#!/bin/sh\nif [ "$2" = interfaces ]; then echo wg0; else exec /bin/cat ${own.path}/dump; fi\n`;
+    writeFileSync(join(own.path, "wg"), script, { mode: 0o755 });
+    const path = process.env["PATH"];
+    process.env["PATH"] = `${own.path}:${path}`;
+    const said: string[] = [];
+    const discover = (json: boolean) =>
+      discoverCommand(agentSettings({}, own.path), json, createLog("error"), (text) => void said.push(text));
+    try {
+      expect([await discover(false), await discover(true)]).toEqual([0, 0]);
+    } finally {
+      process.env["PATH"] = path;
+    }
+    const lines = said[0]!.split("\n");
+    expect(lines).toHaveLength(2);
+    expect(lines[1]).toMatch(/^10\.66\.0\.1  x\?\[2J\?\?root\?\?1A\?  [0-9]+ ms +direct   x\?\[2J/);
+    expect(said[0]).not.toMatch(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f]/);
+    // As JSON they stand as they are, escaped.
+    expect(JSON.parse(said[1]!)).toMatchObject([{ agent_id: evil, hostname: evil, version: evil }]);
+    expect(said[1]).not.toContain("\u001b");
   });
 
   test("an agent that answers as oneself is not found", async () => {
@@ -266,12 +285,8 @@ describe("a relay, where the manager is out of reach", () => {
   let own: OwnAgent;
   let away: ReturnType<typeof Bun.serve>;
   const ADDRESSES = ["10.66.0.1", "10.66.0.2"] as const;
-  const dump = [
-    `${KEY}\t${KEY}\t51820\toff`,
-    ...ADDRESSES.map((address) => `${KEY}\t(none)\t(none)\t${address}/32\t0\t0\t0\toff`),
-  ];
   const host = toldHost({
-    programs: { "wg show interfaces": "wg0\n", "wg show wg0 dump": `${dump.join("\n")}\n`, "ip -j -d -s addr": "[]" },
+    programs: { "wg show interfaces": "wg0\n", "wg show wg0 dump": dumpOf(ADDRESSES), "ip -j -d -s addr": "[]" },
   });
 
   beforeAll(async () => {

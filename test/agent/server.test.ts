@@ -7,29 +7,18 @@ import { formatPrefix, parsePrefix } from "../../shared/net.ts";
 import type { Envelope, Report } from "../../shared/report.ts";
 import { VERSION } from "../../shared/version.ts";
 import { say } from "../manager/support.ts";
-import { capturedHost, type OwnAgent, ownAgent } from "./support.ts";
+import { capturedHost, type OwnAgent, ownAgent, tunnel } from "./support.ts";
 
 type Sections = Pick<Report, "wireguard" | "interfaces">;
 
-/** Hand-written: one peer with these AllowedIPs. */
-function allowed(...prefixes: string[]): Sections {
-  const peer = {
-    public_key: "",
-    endpoint: null,
-    allowed_ips: prefixes,
-    latest_handshake_at: null,
-    rx_bytes: 0,
-    tx_bytes: 0,
-    persistent_keepalive_s: null,
-  };
-  return {
-    interfaces: [],
-    wireguard: [{ interface: "wg0", public_key: null, listen_port: null, fwmark: null, peers: [peer], status: "ok" }],
-  };
-}
+/** One peer with these AllowedIPs. */
+const allowed = (...prefixes: string[]): Sections => ({
+  interfaces: [],
+  wireguard: [tunnel([{ allowed_ips: prefixes }])],
+});
 
 describe("who may ask", () => {
-  const tunnel = allowed("10.0.0.0/8", "192.0.2.7/32", "2001:db8::/32", "0.0.0.0/0", "::/0", "172.0.0.0/7");
+  const sections = allowed("10.0.0.0/8", "192.0.2.7/32", "2001:db8::/32", "0.0.0.0/0", "::/0", "172.0.0.0/7");
   test.each([
     ["loopback", "127.0.0.1", true],
     ["all of loopback", "127.255.0.9", true],
@@ -47,7 +36,7 @@ describe("who may ask", () => {
     ["no address", "", false],
     ["a name", "localhost", false],
   ])("%s", (_name, remote, wanted) => {
-    expect(mayAsk(remote, [], tunnel)).toBe(wanted);
+    expect(mayAsk(remote, [], sections)).toBe(wanted);
   });
 
   test("wg unreadable, or nothing collected yet: loopback and AGENT_ALLOW alone", () => {

@@ -7,6 +7,7 @@ import type { Host, RunResult, TextResult } from "../../agent/host.ts";
 import type { ServerOptions } from "../../agent/server.ts";
 import { agentSettings } from "../../agent/settings.ts";
 import { createLog, type Log } from "../../shared/log.ts";
+import type { Peer, Wireguard } from "../../shared/report.ts";
 
 export const FIXTURE = join(import.meta.dir, "../fixtures/debian-12-lab");
 
@@ -79,6 +80,21 @@ export function capturedHost(over: Told = {}) {
   for (const name of ["net/route", "net/ipv6_route", "net/arp", "net/dev", "loadavg", "meminfo", "uptime"])
     proc[name] ??= captured(`proc/${name}`);
   return toldHost({ programs, proc, sys: over.sys ?? {} });
+}
+
+/** Hand-written: WireGuard `name` with a peer for each of these; what is not told is unknown or none. */
+export function tunnel(peers: readonly Partial<Peer>[], name = "wg0", fwmark: number | null = null): Wireguard {
+  const whole = peers.map((peer): Peer => ({
+    public_key: `${"A".repeat(43)}=`,
+    endpoint: null,
+    allowed_ips: [],
+    latest_handshake_at: null,
+    rx_bytes: 0,
+    tx_bytes: 0,
+    persistent_keepalive_s: null,
+    ...peer,
+  }));
+  return { interface: name, public_key: null, listen_port: null, fwmark, peers: whole, status: "ok" };
 }
 
 /** A directory of the test's own, removed at the end of its scope. */

@@ -1,31 +1,18 @@
 // What peers' packets leave by: the captured batch, what is asked with which mark, and `ip` that fails.
 import { describe, expect, test } from "bun:test";
 import { addVia, parseRouteGets } from "../../../agent/collect/via.ts";
-import type { Peer, Wireguard } from "../../../shared/report.ts";
+import type { Wireguard } from "../../../shared/report.ts";
 import type { RunResult } from "../../../agent/host.ts";
-import { captured, capturedHost, failed, toldHost } from "../support.ts";
+import { captured, capturedHost, failed, toldHost, tunnel } from "../support.ts";
 
 const ASK = "ip -force -j -batch -";
 
-function tunnel(name: string, fwmark: number | null, endpoints: (string | null)[]): Wireguard {
-  const peer = (endpoint: string | null): Peer => ({
-    public_key: `${"A".repeat(43)}=`,
-    endpoint,
-    allowed_ips: [],
-    latest_handshake_at: null,
-    rx_bytes: 0,
-    tx_bytes: 0,
-    persistent_keepalive_s: null,
-  });
-  return {
-    interface: name,
-    public_key: null,
-    listen_port: null,
+const to = (endpoints: (string | null)[], name = "wg0", fwmark: number | null = null) =>
+  tunnel(
+    endpoints.map((endpoint) => ({ endpoint })),
+    name,
     fwmark,
-    peers: endpoints.map(peer),
-    status: "ok",
-  };
-}
+  );
 const vias = (item: Wireguard) => item.peers!.map(({ via }) => via);
 
 test("the captured answers, by address", () => {
@@ -39,8 +26,8 @@ test("the captured answers, by address", () => {
 
 test("each mark is asked once, each address of it once; who has no endpoint is not asked for", async () => {
   const host = capturedHost();
-  const marked = tunnel("wg0", 51820, ["192.168.50.2:1", "192.168.50.2:2", "[fd50::9]:3", null, "198.51.100.1:4"]);
-  const plain = tunnel("wg1", null, ["203.0.113.9:5"]);
+  const marked = to(["192.168.50.2:1", "192.168.50.2:2", "[fd50::9]:3", null, "198.51.100.1:4"], "wg0", 51820);
+  const plain = to(["203.0.113.9:5"], "wg1");
   await addVia(host, [marked, plain]);
   expect(host.stdin).toEqual([
     "route get 192.168.50.2 mark 51820\nroute get fd50::9 mark 51820\nroute get 198.51.100.1 mark 51820\n",
@@ -54,13 +41,13 @@ test("each mark is asked once, each address of it once; who has no endpoint is n
 
 test("nobody to ask for: nothing is run", async () => {
   const host = capturedHost();
-  await addVia(host, [tunnel("wg0", null, [null]), { ...tunnel("wg1", null, []), peers: null }]);
+  await addVia(host, [to([null]), { ...to([], "wg1"), peers: null }]);
   expect(host.asked).toEqual([]);
 });
 
 describe("ip", () => {
   const answered = async (answer: RunResult | undefined) => {
-    const item = tunnel("wg0", null, ["192.168.50.2:1", "192.0.2.9:2"]);
+    const item = to(["192.168.50.2:1", "192.0.2.9:2"]);
     await addVia(toldHost({ programs: answer === undefined ? {} : { [ASK]: answer } }), [item]);
     return vias(item);
   };
