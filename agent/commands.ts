@@ -72,8 +72,14 @@ async function sendOnce(settings: AgentSettings, log: Log, print: Print, complai
       : answer.status === 0
         ? answer.message
         : `${answer.status} ${answer.code}: ${answer.message}`;
-  complain(`not delivered: ${why}; ${agent.outbox.length} wait in the outbox`);
+  // It may be anybody's who listens there: a line of it is enough.
+  complain(`not delivered: ${printable(why.slice(0, 300))}; ${agent.outbox.length} wait in the outbox`);
   return 1;
+}
+
+/** A stranger's words for a terminal: they cannot move the cursor, break the line or turn its direction. */
+function printable(text: string): string {
+  return text.replace(/[\p{C}\u2028\u2029]/gu, "?");
 }
 
 function table(found: readonly Found[]): string {
@@ -91,8 +97,7 @@ function table(found: readonly Found[]): string {
       peer.version,
       peer.agentId,
     ]),
-    // A hostile peer's words cannot move the cursor, nor turn the line's direction.
-  ].map((row) => row.map((cell) => cell.replace(/[\p{C}\u2028\u2029]/gu, "?")));
+  ].map((row) => row.map(printable));
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
   return rows
     .map((row) =>

@@ -147,6 +147,21 @@ describe("beside a manager", () => {
     expect(back.stdout).toStartWith("delivered 2 reports as ");
   });
 
+  test("-once where a stranger listens: what it says is one line, bounded, and moves no cursor", async () => {
+    using stranger = Bun.serve({
+      port: 0,
+      hostname: "127.0.0.1",
+      fetch: () => Response.json({ error: "\u001b[2J", message: `a\nb\u009b1A${"x".repeat(10_000)}` }, { status: 403 }),
+    });
+    const { exitCode, stderr } = await run(["-once"], {
+      MANAGER_URL: `http://127.0.0.1:${stranger.port}`,
+      LOG_LEVEL: "error",
+    });
+    expect(exitCode).toBe(1);
+    expect(stderr).toMatch(/^agent: not delivered: 403 \?\[2J: a\?b\?1Ax+; 1 wait in the outbox\n$/);
+    expect(stderr.length).toBeLessThan(400);
+  });
+
   test("-once without any PSK: exit 1, and where one was looked for", async () => {
     const { PSK: _psk, ...without } = settings;
     const { exitCode, stdout, stderr } = await runAgent(["-once"], own.path, { ...without, LOG_LEVEL: "error" });
