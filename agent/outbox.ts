@@ -121,8 +121,10 @@ export class Outbox {
     this.#bytes -= oldest.bytes;
     const rejected = join(this.directory, "rejected");
     renameSync(join(this.directory, oldest.name), join(rejected, oldest.name));
-    for (const name of readdirSync(rejected).sort().slice(0, -MAX_REJECTED))
-      rmSync(join(rejected, name), { force: true });
+    // By the time of collection: the numbers begin anew after a start with nothing in it.
+    const collectedAt = (name: string) => Number(/-(\d+)\.json$/.exec(name)?.[1] ?? 0);
+    const byAge = readdirSync(rejected).sort((a, b) => collectedAt(a) - collectedAt(b));
+    for (const name of byAge.slice(0, -MAX_REJECTED)) rmSync(join(rejected, name), { force: true });
     this.#countDropped(1);
   }
 

@@ -141,6 +141,19 @@ test("what a manager's schema refused is set aside: the newest 20 stay for a loo
   expect(ticks(open())).toEqual([25]);
 });
 
+test("of those set aside the newest stay, also after a restart that counts files anew", () => {
+  const before = open();
+  for (let tick = 1; tick <= 20; tick++) before.push(entry(tick));
+  for (let i = 0; i < 20; i++) before.setAside();
+  const after = open();
+  for (const tick of [21, 22]) {
+    after.push(entry(tick));
+    after.setAside();
+  }
+  const kept = readdirSync(join(path, "rejected")).map((name) => Number(name.split("-")[1]!.replace(".json", "")));
+  expect(kept.sort()).toEqual(Array.from({ length: 20 }, (_, i) => T0 + (i + 3) * 30_000));
+});
+
 test("a new identity empties it", () => {
   const outbox = open();
   for (let tick = 1; tick <= 3; tick++) outbox.push(entry(tick));
