@@ -61,6 +61,8 @@ export class Arc extends PeerMemory {
   link: Link | null = null;
   /** It names a key that the far seat does not have (any more). */
   wrongKey = false;
+  /** The far end was picked of several that have the key. */
+  picked = false;
   /** Its packets go round in its own tunnel. */
   loops = false;
   /** The interface that its packets leave by; null: unknown. And the endpoint for which that was found out. */

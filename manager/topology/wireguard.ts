@@ -476,7 +476,8 @@ export class WireguardLayer {
     if (far.agent === null || far.agent.addresses.size === 0) return false;
     if (arc.handshakeAt === null || arc.wrongKey) return false;
     const { endpoint } = arc;
-    return endpoint !== null && !far.agent.addresses.has(endpoint.address);
+    if (endpoint === null) return false;
+    return !far.agent.addresses.has(endpoint.address) || (far.port !== null && far.port !== endpoint.port);
   }
 
   #dropArcs(seat: Seat, at: number): void {
@@ -536,8 +537,11 @@ export class WireguardLayer {
   #target(arc: Arc, now: number): { seat: Seat; wrongKey: boolean } {
     const { seat, key } = arc;
     const owners = (this.owners.get(key) ?? []).filter((owner) => owner !== seat);
-    if (owners.length === 1) return { seat: owners[0]!, wrongKey: false };
-    if (owners.length > 1) return { seat: this.#pick(arc, owners, now), wrongKey: false };
+    if (owners.length > 0) {
+      const owner = owners.length === 1 ? owners[0]! : this.#pick(arc, owners, now);
+      arc.picked = owners.length > 1;
+      return { seat: owner, wrongKey: false };
+    }
     const former = this.#former.get(key);
     if (former !== undefined && former !== seat && former.agent !== seat.agent) {
       return { seat: former, wrongKey: former.goneSince === null && former.key !== key };
@@ -562,21 +566,23 @@ export class WireguardLayer {
     return { seat: this.#foreignSeat(key), wrongKey: false };
   }
 
-  /** Of several interfaces with one key: those that report; whose address and port fit; the one it was; the first. */
+  /**
+   * Of several interfaces with one key: those that report; the one that was picked before; whose overlay address the entry
+   * allows; whose address and port are dialled (that roams from one to the other); the first.
+   */
   #pick(arc: Arc, owners: readonly Seat[], now: number): Seat {
     const { endpoint } = arc;
-    const was = arc.link?.other(arc.seat) ?? null;
-    const score = (owner: Seat) =>
-      (this.isFresh(owner, now) ? 16 : 0) +
-      (owner === was ? 4 : 0) +
-      (endpoint !== null && owner.agent!.addresses.has(endpoint.address) ? 2 : 0) +
-      (endpoint !== null && owner.port === endpoint.port ? 1 : 0) +
-      (was === null &&
+    const was = arc.picked ? (arc.link?.other(arc.seat) ?? null) : null;
+    const isAllowed = (owner: Seat) =>
       owner.addresses.some((text) =>
         arc.peer.allowed_ips.includes(`${text.split("/")[0]}/${text.includes(":") ? 128 : 32}`),
-      )
-        ? 1
-        : 0);
+      );
+    const score = (owner: Seat) =>
+      (this.isFresh(owner, now) ? 16 : 0) +
+      (owner === was ? 8 : 0) +
+      (isAllowed(owner) ? 4 : 0) +
+      (endpoint !== null && owner.agent!.addresses.has(endpoint.address) ? 2 : 0) +
+      (endpoint !== null && owner.port === endpoint.port ? 1 : 0);
     return owners.reduce((best, owner) => (score(owner) > score(best) ? owner : best));
   }
 
