@@ -15,6 +15,7 @@ import type {
   ReportRow,
   StoredReport,
   TopologyChange,
+  Version,
 } from "./model.ts";
 import { HttpError } from "./http.ts";
 import { parseReport } from "./parse_report.ts";
@@ -42,7 +43,13 @@ type Job = { run(turn: Turn): unknown; resolve(value: unknown): void; reject(err
 type Outcome = { ok: true; value: unknown } | { ok: false; error: HttpError };
 
 /** What listeners hear of after it is durable. */
-export type Published = { change: TopologyChange; alarms: AlarmRow[]; events: Event[] };
+export type Published = {
+  versions: Version[];
+  /** Edges that are shown otherwise without a row of history. */
+  moved: string[];
+  alarms: AlarmRow[];
+  events: Event[];
+};
 
 function add<T>(list: T[] | undefined, items: readonly T[]): T[] | undefined {
   if (items.length === 0) return list;
@@ -221,7 +228,8 @@ export class Fleet {
       for (const job of jobs) outcomes.push(await this.#outcome(job, { batch, now }));
       const committed = Object.keys(batch).length === 0 ? { events: [] } : await this.store.commit(batch);
       this.publish({
-        change: { versions: batch.versions ?? [], events: [] },
+        versions: batch.versions ?? [],
+        moved: this.topology.takeMoved(),
         alarms: batch.alarms ?? [],
         events: committed.events,
       });

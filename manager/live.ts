@@ -17,11 +17,12 @@ export class Live {
     private readonly now: () => number,
   ) {}
 
-  publish({ change, alarms, events }: Published): void {
+  publish({ versions, moved, alarms, events }: Published): void {
     if (this.stream.listeners === 0) return;
     const sets = { node: this.#nodes, edge: this.#edges, network: this.#networks };
-    for (const version of change.versions) sets[version.kind].add(version.id);
-    if (change.versions.length > 0) this.#timer ??= setTimeout(() => this.#flush(), GATHER_MS);
+    for (const version of versions) sets[version.kind].add(version.id);
+    for (const id of moved) this.#edges.add(id);
+    if (versions.length + moved.length > 0) this.#timer ??= setTimeout(() => this.#flush(), GATHER_MS);
     const now = this.now();
     for (const { since_at: _since, memory: _memory, state, ...alarm } of alarms) {
       if (state === "pending") continue;

@@ -110,6 +110,8 @@ export class Topology implements TopologyReader {
   readonly #startedAt: number;
   /** Seats that were fresh when last looked at. */
   readonly #fresh = new Set<Seat>();
+  /** Edges that are shown otherwise, though history keeps nothing of it: between up, late and idle. */
+  readonly #moved = new Set<string>();
   #events: NewEvent[] = [];
   #expiredAt = Number.NEGATIVE_INFINITY;
   #settled = false;
@@ -405,9 +407,19 @@ export class Topology implements TopologyReader {
     return { versions, events };
   }
 
+  /** Edges that moved between up, late and idle since the last call: no history, but news to who watches. */
+  takeMoved(): string[] {
+    const moved = [...this.#moved];
+    this.#moved.clear();
+    return moved;
+  }
+
   #edgeVersion(versions: Version[], edge: Link | PlainEdge, body: TopologyEdge | null, at: number): void {
     const hash = body === null ? null : edgeHash(body);
-    if (hash === edge.stored) return;
+    if (hash === edge.stored) {
+      if (body !== null) this.#moved.add(edge.id);
+      return;
+    }
     edge.stored = hash;
     // History only goes on: a late report's change stands right after what is there already.
     edge.storedAt = Math.max(at, edge.storedAt);
