@@ -12,7 +12,8 @@ import type {
 } from "../../shared/api.ts";
 import { openStore } from "../../manager/store/sqlite.ts";
 import { createLog } from "../../shared/log.ts";
-import { type Agent, type Data, type Ground, ground, publicKeyOf, registered } from "../manager/support.ts";
+import { type Agent, type Data, type Ground, ground, registered } from "../manager/support.ts";
+import { item, key, peer } from "./scene.ts";
 
 const BEGIN = Date.UTC(2026, 0, 5, 12);
 const DAY_MS = 86_400_000;
@@ -39,43 +40,29 @@ async function ask<T>(path: string): Promise<T> {
 /** What host `number` (1 or 2) says of its tunnel to the other one, without keepalive. */
 function over(number: 1 | 2): Data {
   const far = 3 - number;
-  const card = (name: string, kind: string, address: string) => ({
-    name,
-    kind,
-    mac: kind === "physical" ? `02:00:00:00:00:0${number}` : null,
-    mtu: 1420,
-    up: true,
-    carrier: true,
-    addresses: [address],
-    rx_bytes: 0,
-    tx_bytes: 0,
-    speed_mbps: null,
-    parent: null,
-    master: null,
-    tunnel: null,
-  });
-  const own = {
-    public_key: publicKeyOf(far),
+  const entry = peer(`h${far}`, {
     endpoint: `192.168.50.${far}:51820`,
     allowed_ips: [`10.99.0.${far}/32`],
     latest_handshake_at: tunnel.handshakeAt,
     rx_bytes: tunnel.rx,
     tx_bytes: tunnel.tx,
-    persistent_keepalive_s: null,
-  };
+  });
   return {
     collected_at: place.clock.at!,
     age_ms: 0,
     system: null,
-    interfaces: [card("eth0", "physical", `192.168.50.${number}/24`), card("wg0", "wireguard", `10.99.0.${number}/24`)],
+    interfaces: [
+      item("eth0", "physical", [`192.168.50.${number}/24`], { mac: `02:00:00:00:00:0${number}` }),
+      item("wg0", "wireguard", [`10.99.0.${number}/24`]),
+    ],
     neighbors: [],
     wireguard: [
       {
         interface: "wg0",
-        public_key: publicKeyOf(number),
+        public_key: key(`h${number}`),
         listen_port: 51820,
         fwmark: null,
-        peers: tunnel.listed || number === 1 ? [own] : [],
+        peers: tunnel.listed || number === 1 ? [entry] : [],
       },
     ],
   };
