@@ -64,6 +64,8 @@ export async function runDaemon(
       try {
         // The delivery goes on beside the grid: a slow manager does not delay the next collection.
         const entry = await agent.collect();
+        // What collecting left behind is given back at once: a few milliseconds of CPU for 2 MB of a router's memory.
+        Bun.gc(true);
         void agent.delivery
           .offer(entry)
           .catch((error: unknown) => log.error("report_not_kept", { reason: reason(error) }));

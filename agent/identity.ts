@@ -1,6 +1,5 @@
 // Owns who this agent is, on disk: id, Ed25519 key, tick, the manager's pinned key. Written by fsync and rename; the tick
 // under a short lock that the daemon and -dump share.
-import { createHash } from "node:crypto";
 import { existsSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { type SigningKey, signingKey } from "../shared/envelope.ts";
@@ -26,7 +25,7 @@ export type IdentityOptions = {
 function machineHash(path: string): string | null {
   try {
     const id = readFileSync(path, "utf8").trim();
-    return id === "" ? null : createHash("sha256").update(`kattila ${id}`).digest("hex");
+    return id === "" ? null : new Bun.CryptoHasher("sha256").update(`kattila ${id}`).digest("hex");
   } catch {
     return null;
   }

@@ -107,7 +107,9 @@ export function createApp(options: AppOptions): Hono<{ Bindings: Bindings }> {
       }
       return handler({
         request,
-        url: new URL(request.url),
+        get url() {
+          return new URL(request.url);
+        },
         facts,
         bindings: c.env,
         parameter: (name) => c.req.param(name) ?? "",

@@ -46,7 +46,16 @@ export async function readBody(request: Request, limit: number): Promise<Uint8Ar
   }
   const chunks: Uint8Array[] = [];
   let size = 0;
-  if (request.body !== null) {
+  if (declared !== null) {
+    // The declared length holds: the server reads no further. At once is cheaper than by a stream.
+    try {
+      const body = await request.bytes();
+      size = body.byteLength;
+      chunks.push(body);
+    } catch {
+      throw new HttpError(400, "malformed", "the body broke off");
+    }
+  } else if (request.body !== null) {
     try {
       for await (const chunk of request.body as unknown as AsyncIterable<Uint8Array>) {
         size += chunk.byteLength;

@@ -1,7 +1,6 @@
 // Owns the way from text to typed settings: `.env` of the working directory, overridden by the environment; and the one
 // line that a wrong value gets.
 import { readFileSync } from "node:fs";
-import { parseEnv } from "node:util";
 import { canonicalPrefix, parseAddress, parseEndpoint, parsePrefix, type Prefix } from "./net.ts";
 
 export type Environment = { [name: string]: string | undefined };
@@ -18,7 +17,9 @@ export class SettingError extends Error {
 export function readEnvironment(directory: string, environment: Environment): Environment {
   let file: Environment = {};
   try {
-    file = parseEnv(readFileSync(`${directory}/.env`, "utf8"));
+    const text = readFileSync(`${directory}/.env`, "utf8");
+    // Loaded by who has the file: agents as services have none.
+    file = process.getBuiltinModule("node:util").parseEnv(text);
   } catch (cause) {
     const { code } = cause as { code?: string };
     if (code !== "ENOENT" && code !== "ENOTDIR") throw new SettingError(".env", null, `cannot be read (${code})`);

@@ -1,7 +1,6 @@
 // Owns where the PSK comes from (PSK, PSK_FILE, DNS, kattila.psk), its refresh, and the ring in the state directory.
 // Used alike by manager and agent; only the manager creates a key.
 import { promises as fs } from "node:fs";
-import { Resolver } from "node:dns/promises";
 import { join } from "node:path";
 import { SettingError, type Settings } from "./config.ts";
 import { readPrivate, setAside, StateError, writePrivate } from "./files.ts";
@@ -73,6 +72,8 @@ async function fetchFile(path: string): Promise<Fetched> {
 }
 
 async function fetchDns(name: string, servers: string[] | null): Promise<Fetched> {
+  // Loaded by who asks: it is 3 MB of a router's memory.
+  const { Resolver } = await import("node:dns/promises");
   const resolver = new Resolver({ timeout: DNS_TIMEOUT_MS, tries: DNS_TRIES });
   try {
     if (servers !== null) resolver.setServers(servers);

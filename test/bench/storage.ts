@@ -180,6 +180,12 @@ export async function measureStorage(traffic: Traffic, agents = 8): Promise<Stor
   }
 }
 
-if (import.meta.main) {
-  for (const traffic of ["busy", "idle"] as const) console.log(await measureStorage(traffic));
+/** Prints what a report costs in the database once packed, busy and idle, beside its raw size. */
+export async function benchStorage(): Promise<void> {
+  for (const traffic of ["busy", "idle"] as const) {
+    const figures = await measureStorage(traffic);
+    console.log(
+      `storage, ${traffic}: ${figures.bytes_per_report} bytes a report (raw ${figures.raw_bytes_per_report}), ${(figures.bytes_per_day / 1e6).toFixed(2)} MB an agent and day; a round of housekeeping ${figures.round_ms.median.toFixed(1)} ms, the longest ${figures.round_ms.longest.toFixed(1)} ms`,
+    );
+  }
 }

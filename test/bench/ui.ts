@@ -120,8 +120,3 @@ export async function benchUi(): Promise<void> {
   await benchNetwork("full mesh, matrix", (now) => fullMesh(200, now), "#/matrix");
   await benchNetwork("wide, map", (now) => sparse(2000, 8000, now), "#/map");
 }
-
-if (import.meta.main) {
-  await benchUi();
-  process.exit(0);
-}

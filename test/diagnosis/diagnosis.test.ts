@@ -130,6 +130,7 @@ async function run(fault: Fault, { ground, faults }: Scene): Promise<Row> {
     for (const alarm of open) {
       if (seen.has(alarm.id)) continue;
       seen.set(alarm.id, { alarm, under: false });
+      if (fault.afterwards?.includes(alarm.code) === true) continue;
       problems.push(`opened by the repair: ${describeAlarm(alarm)}`);
     }
     return open.length === 0;

@@ -40,6 +40,8 @@ export type Fault = {
   hold: { intervals: number } | { seconds: number };
   /** When it is told that the fault is gone, in words of the rule's table. */
   resolves: string;
+  /** Codes that may open once more while everything finds its way back, and go with it. */
+  afterwards?: string[];
   /** Seconds from the repair until it must be resolved: what the tunnel needs to shake hands again, and the rule's count. */
   resolveSeconds: number;
 };
@@ -115,6 +117,8 @@ export const FAULTS: readonly Fault[] = [
     tellableSeconds: 0,
     hold: { intervals: 3 },
     resolves: "half of the agents are back",
+    // what waited may go by relays at first: three reports by one are told of, three direct ones end it
+    afterwards: ["relay_in_use"],
     resolveSeconds: 60,
   },
   {
@@ -127,6 +131,8 @@ export const FAULTS: readonly Fault[] = [
     tellableSeconds: 20,
     hold: { intervals: 3 },
     resolves: "3 reports directly",
+    // what waited may go by relays at first: three reports by one are told of, three direct ones end it
+    afterwards: ["relay_in_use"],
     resolveSeconds: 40,
   },
   {
@@ -455,6 +461,8 @@ export const FAULTS: readonly Fault[] = [
     tellableSeconds: 0,
     hold: { intervals: 3 },
     resolves: "one is back",
+    // what waited may go by relays at first: three reports by one are told of, three direct ones end it
+    afterwards: ["relay_in_use"],
     resolveSeconds: 60,
   },
   {
@@ -467,6 +475,8 @@ export const FAULTS: readonly Fault[] = [
     tellableSeconds: 20,
     hold: { intervals: 3 },
     resolves: "3 reports directly",
+    // what waited may go by relays at first: three reports by one are told of, three direct ones end it
+    afterwards: ["relay_in_use"],
     resolveSeconds: 40,
   },
   {
