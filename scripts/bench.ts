@@ -4,6 +4,7 @@
 const BENCHES: Record<string, () => Promise<void>> = {
   ingest: async () => (await import("../test/bench/ingest.ts")).benchIngest(),
   agent: async () => (await import("../test/bench/agent.ts")).benchAgent(),
+  topology: async () => (await import("../test/bench/topology.ts")).benchTopology(),
   storage: async () => (await import("../test/bench/storage.ts")).benchStorage(),
   ui: async () => (await import("../test/bench/ui.ts")).benchUi(),
 };

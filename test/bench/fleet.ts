@@ -26,17 +26,18 @@ export function ringNetwork(agents: number, peers: number, now: number): SimNetw
 }
 
 /** `rounds` signed reports of each agent, round by round: bodies ready to be posted. They are `intervalSeconds` apart and
- * end at `now`. */
+ * end `agoMs` before `now`. */
 export async function signedReports(
   network: SimNetwork,
   senders: readonly Sender[],
   rounds: number,
   now: number,
   intervalSeconds: number,
+  agoMs = 0,
 ): Promise<string[]> {
   const bodies: string[] = [];
   for (let round = 0; round < rounds; round++) {
-    const age = (rounds - 1 - round) * intervalSeconds * 1000;
+    const age = agoMs + (rounds - 1 - round) * intervalSeconds * 1000;
     for (const [i, host] of network.hosts.entries()) {
       host.tick++;
       const collected = collectHost(network, host, now - age, intervalSeconds);

@@ -1,5 +1,5 @@
 // Owns the measurement of what the audit log costs on disk: one simulated day of an agent with 20 peers, busy and idle,
-// through the real store. `bun test/bench/storage.ts` prints it.
+// through the real store. `bun run bench storage` prints it.
 import { mkdtempSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

@@ -78,10 +78,10 @@ export function addHost(
     id: fakeUuid(random),
     hostname,
     site,
-    // 198.18.0.0/15 is for benchmarks (RFC 2544): nobody's address.
-    publicAddress: options.behindNat === true ? `198.18.${siteNumber}.254` : `198.18.${siteNumber}.${inSite}`,
-    lanAddress: `192.168.${siteNumber}.${inSite}`,
-    mac: `02:00:00:${siteNumber.toString(16).padStart(2, "0")}:${(inSite >> 8).toString(16).padStart(2, "0")}:${(inSite & 255).toString(16).padStart(2, "0")}`,
+    // 198.18.0.0/15 is for benchmarks (RFC 2544): nobody's address. Over 511 sites go beyond it, in reports alone.
+    publicAddress: `198.${18 + (siteNumber >> 8)}.${siteNumber & 255}.${options.behindNat === true ? 254 : inSite}`,
+    lanAddress: `192.168.${siteNumber & 255}.${inSite}`,
+    mac: `02:00:${(siteNumber >> 8).toString(16).padStart(2, "0")}:${(siteNumber & 255).toString(16).padStart(2, "0")}:${(inSite >> 8).toString(16).padStart(2, "0")}:${(inSite & 255).toString(16).padStart(2, "0")}`,
     behindNat: options.behindNat ?? false,
     ends: [],
     down: false,
