@@ -1,0 +1,330 @@
+// Each verdict of path by name, and each reason to say `unknown`: a hub h between spokes a and b, as reports tell it. What
+// real packets do is test/path's.
+import { expect, test } from "bun:test";
+import { tracePath } from "../../manager/topology/path.ts";
+import { DOUBT_TEXTS } from "../../manager/topology/path/walk.ts";
+import type { PathResponse, Verdict } from "../../shared/api.ts";
+import type { Interface, Peer, Route, Rule } from "../../shared/report.ts";
+import { idOf, keyOf, NOW, type Sections, topologyOf } from "./path_reader.ts";
+
+const NUMBERS: Record<string, number> = { a: 1, h: 2, b: 3 };
+type Network = Record<
+  "a" | "h" | "b",
+  Required<Pick<Sections, "interfaces" | "routes" | "rules" | "wireguard">> & Sections
+>;
+
+function card(name: string, kind: Interface["kind"], address: string, mtu: number): Interface {
+  return {
+    name,
+    kind,
+    mac: null,
+    mtu,
+    up: true,
+    carrier: true,
+    addresses: [address],
+    rx_bytes: 0,
+    tx_bytes: 0,
+    speed_mbps: null,
+    parent: null,
+    master: null,
+    tunnel: null,
+    rp_filter: 0,
+  };
+}
+
+function peer(of: string, allowedIps: string[]): Peer {
+  return {
+    public_key: keyOf(of),
+    endpoint: `198.51.100.${NUMBERS[of]}:51820`,
+    allowed_ips: allowedIps,
+    latest_handshake_at: NOW - 20_000,
+    rx_bytes: 1000,
+    tx_bytes: 1000,
+    persistent_keepalive_s: 25,
+  };
+}
+
+const route = (destination: string, more: Partial<Route> = {}): Route => ({
+  destination,
+  gateway: null,
+  interface: "wg0",
+  metric: 0,
+  table: "main",
+  type: "unicast",
+  ...more,
+});
+
+const rule = (priority: number, table: string | null, more: Partial<Rule> = {}): Rule => ({
+  family: 4,
+  priority,
+  not: false,
+  src: null,
+  dst: null,
+  fwmark: null,
+  iif: null,
+  table,
+  action: "lookup",
+  suppress_prefixlen: null,
+  other: false,
+  ...more,
+});
+
+function host(name: "a" | "h" | "b", peers: Peer[]): Network["a"] {
+  return {
+    interfaces: [
+      card("eth0", "physical", `198.51.100.${NUMBERS[name]}/24`, 1500),
+      card("wg0", "wireguard", `10.9.0.${NUMBERS[name]}/24`, 1420),
+    ],
+    routes: [
+      route("10.9.0.0/24", { source: `10.9.0.${NUMBERS[name]}` }),
+      route("198.51.100.0/24", { interface: "eth0", source: `198.51.100.${NUMBERS[name]}` }),
+    ],
+    rules: [rule(0, "local"), rule(32766, "main"), rule(32767, "default")],
+    wireguard: [
+      { interface: "wg0", public_key: keyOf(name), listen_port: 51820, fwmark: null, peers, status: "ok" },
+    ] as NonNullable<Sections["wireguard"]>,
+    firewall: [],
+    forwarding: { v4: name === "h", v6: false },
+  };
+}
+
+/** a and b reach each other through h; `change` breaks something. */
+function network(change: (hosts: Network) => void = () => {}): Network {
+  const hosts: Network = {
+    a: host("a", [peer("h", ["10.9.0.0/24"])]),
+    h: host("h", [peer("a", ["10.9.0.1/32"]), peer("b", ["10.9.0.3/32"])]),
+    b: host("b", [peer("h", ["10.9.0.0/24"])]),
+  };
+  change(hosts);
+  return hosts;
+}
+
+function trace(hosts: Network, to = "10.9.0.3", from = "a"): PathResponse {
+  return tracePath(topologyOf(hosts), idOf(from), to, NOW);
+}
+
+const wg = (hosts: Network, name: "a" | "h" | "b") => hosts[name].wireguard![0]!;
+
+test("delivered: over the hub, there and back, hop by hop", () => {
+  const path = trace(network());
+  expect(path).toMatchObject({ verdict: "delivered", source: "10.9.0.1", destination: "10.9.0.3" });
+  expect(path.hops.map((hop) => hop.node)).toEqual([idOf("a"), idOf("h"), idOf("b")]);
+  expect(path.hops[0]).toMatchObject({ interface: "wg0", peer: keyOf("h"), allowed_ip: "10.9.0.0/24" });
+  expect(path.hops[0]!.route).toContain("10.9.0.0/24");
+  expect(path.hops[1]).toMatchObject({ interface: "wg0", peer: keyOf("b"), allowed_ip: "10.9.0.3/32" });
+  expect(path.back).toMatchObject({ verdict: "delivered", source: "10.9.0.3" });
+  expect(path.back.hops.map((hop) => hop.node)).toEqual([idOf("b"), idOf("h"), idOf("a")]);
+  expect(path.path_mtu).toBe(1420);
+});
+
+test("to an agent: its overlay address is traced", () => {
+  const path = tracePath(topologyOf(network()), idOf("a"), idOf("b"), NOW);
+  expect(path).toMatchObject({ verdict: "delivered", destination: "10.9.0.3" });
+  expect(path.traces.length).toBeGreaterThan(0);
+});
+
+const VERDICTS: {
+  name: string;
+  change: (hosts: Network) => void;
+  there: Verdict;
+  back?: Verdict;
+  at?: string;
+  to?: string;
+}[] = [
+  ...(["blackhole", "prohibit", "unreachable"] as const).map((type) => ({
+    name: `blocked: a ${type} route`,
+    change: (hosts: Network) => void hosts.a.routes!.push(route("10.9.0.3/32", { interface: null, type })),
+    there: "blocked" as const,
+    at: "a",
+  })),
+  {
+    name: "blocked: a rule that refuses",
+    change: (hosts) => void hosts.a.rules!.splice(1, 0, rule(10, null, { dst: "10.9.0.3/32", action: "prohibit" })),
+    there: "blocked",
+    at: "a",
+  },
+  {
+    name: "not_forwarding: the hub does not",
+    change: (hosts) => void (hosts.h.forwarding = { v4: false, v6: false }),
+    there: "not_forwarding",
+    at: "h",
+  },
+  {
+    name: "no_route",
+    change: (hosts) => void (hosts.a.routes = hosts.a.routes!.filter(({ interface: name }) => name !== "wg0")),
+    there: "no_route",
+    at: "a",
+  },
+  {
+    name: "no_peer: the route leads into WireGuard, and no AllowedIPs cover the address",
+    change: (hosts) => void (wg(hosts, "a").peers![0]!.allowed_ips = ["10.9.0.2/32"]),
+    there: "no_peer",
+    at: "a",
+  },
+  {
+    name: "source_filtered: the receiver's AllowedIPs lack the source (cryptokey routing)",
+    change: (hosts) => void (wg(hosts, "b").peers![0]!.allowed_ips = ["10.9.0.2/32"]),
+    there: "source_filtered",
+  },
+  {
+    name: "no_peer on the way back alone",
+    change: (hosts) => {
+      wg(hosts, "b").peers![0]!.allowed_ips = ["10.9.0.0/24"];
+      wg(hosts, "h").peers![0]!.allowed_ips = ["10.9.0.1/32", "10.20.0.0/24"];
+      hosts.b.routes!.push(route("10.9.0.1/32", { interface: null, type: "blackhole" }));
+    },
+    there: "delivered",
+    back: "blocked",
+  },
+  {
+    name: "rp_filtered: strict, and the way back to the source leads elsewhere",
+    change: (hosts) => {
+      hosts.b.interfaces!.find(({ name }) => name === "wg0")!.rp_filter = 1;
+      hosts.b.routes!.push(route("10.9.0.1/32", { interface: "eth0", gateway: "198.51.100.9" }));
+    },
+    there: "rp_filtered",
+    at: "b",
+  },
+  {
+    name: "rp_filter loose (2) lets it in: the way back goes by another interface",
+    change: (hosts) => {
+      hosts.b.interfaces!.find(({ name }) => name === "wg0")!.rp_filter = 2;
+      hosts.b.routes!.push(route("10.9.0.1/32", { interface: "eth0", gateway: "198.51.100.9" }));
+    },
+    there: "delivered",
+    back: "foreign",
+  },
+  {
+    name: "edge_down: the hub's interface is down",
+    change: (hosts) => void (hosts.h.interfaces!.find(({ name }) => name === "wg0")!.up = false),
+    there: "edge_down",
+    at: "a",
+  },
+  {
+    name: "foreign: a gateway that no agent is",
+    change: (hosts) => void hosts.a.routes!.push(route("0.0.0.0/0", { interface: "eth0", gateway: "198.51.100.254" })),
+    there: "foreign",
+    at: "a",
+    to: "8.8.8.8",
+  },
+  {
+    name: "loop: two routers on a LAN that send a packet to each other",
+    change: (hosts) => {
+      wg(hosts, "a").peers![0]!.allowed_ips.push("10.50.0.0/16");
+      hosts.a.routes!.push(route("10.50.0.0/16"));
+      hosts.b.forwarding = { v4: true, v6: false };
+      for (const [name, other] of [
+        ["h", "b"],
+        ["b", "h"],
+      ] as const) {
+        const mac = (of: string) => `02:00:00:00:00:0${NUMBERS[of]}`;
+        hosts[name].interfaces!.find((item) => item.name === "eth0")!.mac = mac(name);
+        hosts[name].neighbors = [{ address: `198.51.100.${NUMBERS[other]}`, mac: mac(other), interface: "eth0" }];
+        hosts[name].routes!.push(route("10.50.0.0/16", { interface: "eth0", gateway: `198.51.100.${NUMBERS[other]}` }));
+      }
+    },
+    there: "loop",
+    to: "10.50.0.1",
+  },
+];
+
+for (const { name, change, there, back, at, to } of VERDICTS) {
+  test(name, () => {
+    const path = trace(network(change), to);
+    expect({ verdict: path.verdict, because: path.reason }).toEqual({ verdict: there, because: path.reason });
+    if (there !== "delivered") expect(path.reason).not.toBeNull();
+    if (back !== undefined) expect(path.back.verdict).toBe(back);
+    if (at !== undefined) expect(path.hops.at(-1)!.node).toBe(idOf(at));
+  });
+}
+
+const DOUBTS: { kind: keyof typeof DOUBT_TEXTS; name: string; change: (hosts: Network) => void; to?: string }[] = [
+  {
+    kind: "firewall",
+    name: "a filter hook on the way",
+    change: (hosts) =>
+      void (hosts.h.firewall = [{ family: "inet", hook: "forward", type: "filter", policy: "accept" }]),
+  },
+  {
+    kind: "firewall",
+    name: "a firewall that could not be read",
+    change: (hosts) => void (hosts.h.firewall = null),
+  },
+  {
+    kind: "rule_selector",
+    name: "a policy rule with a selector that is not evaluated",
+    change: (hosts) => void hosts.a.rules!.splice(1, 0, rule(10, "100", { other: true })),
+  },
+  {
+    kind: "routes_truncated",
+    name: "routes that were cut",
+    change: (hosts) => void (hosts.a.routes_truncated = 500),
+  },
+  {
+    kind: "multipath",
+    name: "multipath branches that differ",
+    change: (hosts) => {
+      hosts.a.routes!.push(
+        route("10.9.0.3/32", {
+          interface: null,
+          nexthops: [
+            { gateway: null, interface: "wg0", weight: 1 },
+            { gateway: "198.51.100.254", interface: "eth0", weight: 1 },
+          ],
+        }),
+      );
+    },
+  },
+  {
+    kind: "no_iproute2",
+    name: "a host without iproute2, which may have rules that nobody sees",
+    change: (hosts) => void (hosts.a.rules = null as never),
+  },
+];
+
+for (const { kind, name, change, to } of DOUBTS) {
+  test(`unknown: ${name}`, () => {
+    const path = trace(network(change), to);
+    expect(path.verdict).toBe("unknown");
+    expect(path.reason).toStartWith(DOUBT_TEXTS[kind]);
+  });
+}
+
+test("rules as wg-quick makes them: what goes to the endpoint is marked, all else goes into the tunnel", () => {
+  const hosts = network(({ a }) => {
+    a.rules = [
+      rule(0, "local"),
+      rule(32764, "main", { suppress_prefixlen: 0 }),
+      rule(32765, "51820", { not: true, fwmark: "0xca6c" }),
+      rule(32766, "main"),
+      rule(32767, "default"),
+    ];
+    a.routes!.push(route("0.0.0.0/0", { table: "51820" }));
+    a.routes!.push(route("0.0.0.0/0", { interface: "eth0", gateway: "198.51.100.254" }));
+    a.wireguard![0]!.peers![0]!.allowed_ips = ["0.0.0.0/0"];
+  });
+  const path = trace(hosts, "203.0.113.7");
+  expect(path.hops[0]).toMatchObject({ interface: "wg0", allowed_ip: "0.0.0.0/0" });
+  expect(path.hops[0]!.rule).toContain("51820");
+  // The hub has no route for it.
+  expect(path).toMatchObject({ verdict: "no_route" });
+  // A shorter way in main, that is no default route, goes before.
+  expect(trace(hosts, "198.51.100.3").hops[0]).toMatchObject({ interface: "eth0" });
+});
+
+test("the longest prefix wins, then the metric; among AllowedIPs the longest prefix", () => {
+  const hosts = network(({ a }) => {
+    a.routes!.push(route("10.9.0.3/32", { interface: "eth0", gateway: "198.51.100.254", metric: 50 }));
+    a.routes!.push(route("10.9.0.3/32", { metric: 10, source: "10.9.0.1" }));
+    a.wireguard![0]!.peers!.push(peer("b", ["10.9.0.3/32"]));
+  });
+  expect(trace(hosts).hops[0]).toMatchObject({ interface: "wg0", peer: keyOf("b"), allowed_ip: "10.9.0.3/32" });
+});
+
+test("a throw route goes on with the next rule", () => {
+  const hosts = network(({ a }) => {
+    a.rules!.splice(1, 0, rule(10, "100"));
+    a.routes!.push(route("10.9.0.3/32", { table: "100", interface: null, type: "throw" }));
+  });
+  expect(trace(hosts)).toMatchObject({ verdict: "delivered" });
+});
