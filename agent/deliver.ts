@@ -374,7 +374,8 @@ export class Delivery {
       if (
         read.trust === "manager" &&
         typeof brought === "string" &&
-        (read.code === "registered" || read.code === "id_conflict")
+        // The codes that bring it; a clock that is off is set by the same answer to the try that follows.
+        (read.code === "registered" || read.code === "id_conflict" || read.code === "clock_skew")
       )
         return identity.pinManager(brought);
     }

@@ -121,6 +121,21 @@ test("the manager set up anew, with another key: learned over the direct way, sa
   expect(storedTicks()).toEqual([1, 2]);
 });
 
+test("set up anew while the agent restarts with a clock that is off: the key is learned, then the clock", async () => {
+  const own = await start();
+  await send(own);
+  const before = own.agent.identity.managerKey;
+  await manager.stop();
+  fs.rmSync(join(manager.directory, "manager_key"));
+  manager.clock.at = Date.now() + 3_600_000;
+  await manager.start();
+  const again = await restart(own);
+  expect(await send(again)).toBe(true);
+  expect(again.agent.identity.managerKey).not.toBe(before);
+  expect([events(again, "manager_key_changed"), events(again, "clock_offset")]).toEqual([1, 1]);
+  expect(storedTicks()).toEqual([1, 2]);
+});
+
 test("the same, where MANAGER_KEY fixes it: not believed, the report stays", async () => {
   const own = await start();
   await send(own);
@@ -235,6 +250,22 @@ test("what waited goes oldest first, one at a time, then the newest", async () =
   expect(await send(own)).toBe(true);
   expect(storedTicks()).toEqual([1, 2, 3, 4, 5, 6]);
   expect(gate.atOnce).toBe(1);
+});
+
+test("a manager that asks for a second's patience has it", async () => {
+  const own = await start();
+  const at: number[] = [];
+  gate.instead = (forward) => {
+    at.push(performance.now());
+    return at.length > 1 ? forward() : new Response(null, { status: 503, headers: { "Retry-After": "1" } });
+  };
+  await own.agent.delivery.offer(await own.agent.collect());
+  expect([at.length, own.agent.outbox.length]).toEqual([1, 1]);
+  // Without it the next try would come within the interval's second.
+  for (let i = 0; i < 60 && own.agent.outbox.length > 0; i++) await Bun.sleep(50);
+  await own.agent.delivery.stop(1000);
+  expect(at[1]! - at[0]!).toBeGreaterThanOrEqual(990);
+  expect(storedTicks()).toEqual([1]);
 });
 
 test("of several ways to the manager the last good one goes first", async () => {
