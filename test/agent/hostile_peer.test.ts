@@ -6,13 +6,14 @@ import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { candidates } from "../../agent/candidates.ts";
 import { discoverCommand } from "../../agent/commands.ts";
+import { relayEnvelope } from "../../agent/deliver.ts";
 import { Discovery, readPeer } from "../../agent/discover.ts";
 import { agentSettings } from "../../agent/settings.ts";
 import { exchange } from "../../agent/wire.ts";
 import { newNonce, seal, type SigningKey, signingKey } from "../../shared/envelope.ts";
 import { createLog } from "../../shared/log.ts";
 import type { Envelope, Report } from "../../shared/report.ts";
-import { type Ground, ground } from "../manager/support.ts";
+import { type Ground, ground, registered } from "../manager/support.ts";
 import { type OwnAgent, ownAgent, ownDirectory, toldHost, tunnel } from "./support.ts";
 
 const MiB = 1024 * 1024;
@@ -413,5 +414,57 @@ describe("a relay, where the manager is out of reach", () => {
     expect(await send()).toBe(true);
     expect(manager.stored()["reports"]).toBe(rows + 1);
     expect(own.agent.delivery.reached).toMatchObject({ via: "relay", address: ADDRESSES[1] });
+  });
+
+  describe("relays others' messages itself", () => {
+    /** The agent at the address of the working relay. */
+    const workingId = crypto.randomUUID();
+    const otherId = crypto.randomUUID();
+    /** Addresses that a message was sent to. */
+    let sentTo: string[];
+    const named = (address: string, id: string, hops: number): Behaviour => {
+      const take = honest(hops);
+      return (request) => {
+        if (new URL(request.url).pathname === "/status/peer")
+          return Response.json(peer({ agent_id: id, manager: { reachable: true, hops } }));
+        sentTo.push(address);
+        return take(request);
+      };
+    };
+    beforeEach(async () => {
+      sentTo = [];
+      behaviours.set(ADDRESSES[0], named(ADDRESSES[0], workingId, 0));
+      behaviours.set(ADDRESSES[1], named(ADDRESSES[1], otherId, 1));
+      expect(await send()).toBe(true);
+      expect(own.agent.delivery.workingRelay).toBe(ADDRESSES[0]);
+      sentTo = [];
+    });
+    /** A message of a registered agent, as the neighbour `from` hands it on. */
+    async function handed(from: string, path: string[], originator?: string): Promise<number> {
+      const inner =
+        originator === undefined
+          ? await (await registered(manager)).report()
+          : await seal(JSON.stringify({ v: 1, type: "report", agent_id: originator }), manager.psk, null);
+      const outer = await relayEnvelope(inner, path, from, manager.psk, Date.now());
+      return (await own.agent.relay.take(new TextEncoder().encode(JSON.stringify(outer)))).status;
+    }
+    const stranger = crypto.randomUUID();
+
+    test("by its own working relay", async () => {
+      expect([await handed(stranger, [stranger]), sentTo]).toEqual([200, [ADDRESSES[0]]]);
+    });
+    test("never back to the working relay where that is its sender: by the other", async () => {
+      expect([await handed(workingId, [workingId]), sentTo]).toEqual([200, [ADDRESSES[1]]]);
+    });
+    test("never back to one on its path; the third relay tries the manager alone", async () => {
+      expect([await handed(stranger, [workingId, stranger]), sentTo]).toEqual([502, []]);
+    });
+    test("never back to its originator", async () => {
+      await handed(stranger, [stranger], workingId);
+      expect(sentTo).toEqual([ADDRESSES[1]]);
+    });
+    test("nowhere, where all that it knows are behind it: 502", async () => {
+      expect([await handed(workingId, [otherId]), sentTo]).toEqual([502, []]);
+    });
   });
 });
