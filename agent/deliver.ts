@@ -16,6 +16,8 @@ const DIRECT_TIMEOUT_MS = 5000;
 /** The originator's deadline for a relayed try; each hop's is shorter. */
 const RELAY_TIMEOUT_MS = 15_000;
 const MAX_RELAYS_TRIED = 3;
+/** Asked, all at once, whether they are there before the first is tried. */
+const RELAYS_ASKED = 8;
 const HEALTH_TIMEOUT_MS = 3000;
 const BACKOFF_FIRST_MS = 1000;
 const BACKOFF_LAST_MS = 60_000;
@@ -393,10 +395,12 @@ export class Delivery {
     let last: Result | null = null;
     const tryRelays = async (): Promise<Result | null> => {
       const { discovery } = this.options;
-      let relays = discovery.relays(this.options.kernel(), this.#lastRelay);
+      const known = () =>
+        discovery.there(discovery.relays(this.options.kernel(), this.#lastRelay).slice(0, RELAYS_ASKED));
+      let relays = await known();
       if (relays.length === 0) {
         await discovery.round(this.options.kernel());
-        relays = discovery.relays(this.options.kernel(), this.#lastRelay);
+        relays = await known();
       }
       let refused: Result | null = null;
       for (const relay of relays.slice(0, MAX_RELAYS_TRIED)) {

@@ -11,6 +11,8 @@ const PROBE_TIMEOUT_MS = 2000;
 const MAX_PEER_BYTES = 64 * 1024;
 /** What was heard longer ago is asked again before it is used. */
 const KNOWN_MS = 10 * 60_000;
+/** Who answered this lately is taken to be there: a relay that has gone would hold a report for its whole deadline. */
+const THERE_MS = 10_000;
 const MAX_NAMED = 256;
 
 export type Found = {
@@ -64,7 +66,11 @@ export function peerUrl(address: string, port: number, path: string): string {
   return `http://${address.includes(":") ? `[${address}]` : address}:${port}${path}`;
 }
 
-async function probe(candidate: Candidate, port: number, now: () => number): Promise<Found | null> {
+async function probe(
+  candidate: Pick<Candidate, "address" | "handshakeAt">,
+  port: number,
+  now: () => number,
+): Promise<Found | null> {
   const began = performance.now();
   const answer = await exchange(peerUrl(candidate.address, port, "/status/peer"), {
     method: "GET",
@@ -165,6 +171,23 @@ export class Discovery {
           a.hops! - b.hops! ||
           (b.handshakeAt ?? 0) - (a.handshakeAt ?? 0),
       );
+  }
+
+  /**
+   * Those of `relays` that are there and reach the manager now, in their order. Who has not answered for
+   * {@link THERE_MS} is asked, all at once.
+   */
+  async there(relays: readonly Found[]): Promise<Found[]> {
+    const answers = await Promise.all(
+      relays.map(async (relay) => {
+        if (this.#now() - relay.foundAt < THERE_MS) return relay;
+        const found = await probe(relay, this.options.port, () => this.#now());
+        if (found === null) this.#found.delete(relay.address);
+        else this.#found.set(relay.address, found);
+        return found;
+      }),
+    );
+    return answers.filter((found) => found !== null && found.hops !== null) as Found[];
   }
 
   /** The agent that answered at this address; null: nobody has. */

@@ -144,6 +144,29 @@ describe("discovery", () => {
     expect(trapped).toBe(0);
   }, 10_000);
 
+  test("before a relay is used it is asked whether it is there: those that fell silent hold nothing up", async () => {
+    const addresses = ["10.66.0.1", "10.66.0.2", "10.66.0.3", "10.66.0.4"];
+    for (const address of addresses) behaviours.set(address, () => Response.json(peer()));
+    let now = Date.now();
+    const discovery = new Discovery({ port: 5087, ownId: () => "", now: () => now });
+    const kernel = kernelOf(addresses);
+    await discovery.round(kernel);
+    const relays = () => discovery.relays(kernel, null);
+    const there = async () => (await discovery.there(relays())).map(({ address }) => address);
+    for (const address of ["10.66.0.1", "10.66.0.2"]) behaviours.set(address, HOSTILE["no answer"]!);
+    behaviours.set("10.66.0.3", () => Response.json(peer({ manager: { reachable: false, hops: null } })));
+    // Just heard of: taken at their word, nobody is asked.
+    const before = asked.length;
+    expect((await there()).sort()).toEqual(addresses);
+    expect(asked.length).toBe(before);
+    now += 15_000;
+    const startedAt = performance.now();
+    expect(await there()).toEqual(["10.66.0.4"]);
+    // The two silent ones at the same time: 2 s in all.
+    expect(performance.now() - startedAt).toBeLessThan(3500);
+    expect(relays().map(({ address }) => address)).toEqual(["10.66.0.4"]);
+  }, 10_000);
+
   test("addresses that a peer names are asked only inside AllowedIPs, and no more than a round's", async () => {
     const names = [
       "169.254.169.254",
