@@ -26,6 +26,8 @@ for directory in "$@"; do
   mkdir -p "mnt/$place"
   mount --bind "$directory" "mnt/$place"
 done
+mkdir -p mnt/changed
+mount --bind "$work/upper" mnt/changed
 mount -t proc proc proc
 mount -t sysfs sysfs sys
 mount --bind proc/sys proc/sys
@@ -143,6 +145,15 @@ export class SystemdBox implements AsyncDisposable {
   /** Where a path of the box is, as seen from outside. */
   path(path: string): string {
     return `/proc/${this.pid}/root${path}`;
+  }
+
+  /**
+   * What differs from the machine's files, sorted: made, changed and removed ones, directories not. Of the overlay's
+   * own layer: what somebody else writes on the machine meanwhile is none of it.
+   */
+  async changed(): Promise<string[]> {
+    const { stdout } = await this.run(["find", "/mnt/changed", "-xdev", "-not", "-type", "d", "-printf", "/%P\\n"]);
+    return stdout.trim().split("\n").sort();
   }
 
   /** A property of a unit, as `systemctl show` prints it. */
