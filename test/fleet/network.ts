@@ -57,10 +57,16 @@ export type SimLink = {
   advancedTo: number;
 };
 
-export type SimNetwork = { hosts: SimHost[]; links: SimLink[]; random: () => number };
+export type SimNetwork = {
+  hosts: SimHost[];
+  /** The hosts of each site; sites are counted from 1 as they come. */
+  sites: Map<string, { number: number; hosts: SimHost[] }>;
+  links: SimLink[];
+  random: () => number;
+};
 
 export function createNetwork(seed: number): SimNetwork {
-  return { hosts: [], links: [], random: seeded(seed) };
+  return { hosts: [], sites: new Map(), links: [], random: seeded(seed) };
 }
 
 export function addHost(
@@ -70,10 +76,12 @@ export function addHost(
   now: number,
   options: { hasAgent?: boolean; behindNat?: boolean } = {},
 ): SimHost {
-  const { hosts, random } = network;
+  const { hosts, sites, random } = network;
   const number = hosts.length + 1;
-  const siteNumber = [...new Set([...hosts.map((host) => host.site), site])].indexOf(site) + 1;
-  const inSite = hosts.filter((host) => host.site === site).length + 1;
+  const place = sites.get(site) ?? { number: sites.size + 1, hosts: [] };
+  sites.set(site, place);
+  const siteNumber = place.number;
+  const inSite = place.hosts.length + 1;
   const host: SimHost = {
     id: fakeUuid(random),
     hostname,
@@ -94,6 +102,7 @@ export function addHost(
     overlays: [],
   };
   hosts.push(host);
+  place.hosts.push(host);
   return host;
 }
 
@@ -281,8 +290,9 @@ export function collectHost(network: SimNetwork, host: SimHost, now: number, int
         .map((destination): Route => ({ destination, gateway: null, interface: item.name, metric: 0 })),
     ),
   ];
-  const neighbors: Neighbor[] = network.hosts
-    .filter((other) => other !== host && other.site === host.site && !other.down)
+  const neighbors: Neighbor[] = network.sites
+    .get(host.site)!
+    .hosts.filter((other) => other !== host && !other.down)
     .slice(0, 8)
     .map((other) => ({ address: other.lanAddress, mac: other.mac, interface: "eth0" }));
   const load = 0.2 + 0.6 * Math.abs(Math.sin(now / 300_000 + host.bootedAt));
