@@ -13,15 +13,17 @@ const isInstantOrNull = (value: unknown): boolean =>
   value === null || (isCount(value) && (value as number) <= MAX_INSTANT);
 
 type Varying = { readonly [field: string]: (value: unknown) => boolean };
+/** Without a prototype: a stranger's field `constructor` or `toString` must not find Object's. */
+const varying = (fields: Varying): Varying => Object.assign(Object.create(null) as Varying, fields);
 /** What moves from report to report, and what the schema asks of it. A field that is not in the former report is none. */
-const PEER_COUNTERS: Varying = { latest_handshake_at: isInstantOrNull, rx_bytes: isCount, tx_bytes: isCount };
-const INTERFACE_COUNTERS: Varying = {
+const PEER_COUNTERS = varying({ latest_handshake_at: isInstantOrNull, rx_bytes: isCount, tx_bytes: isCount });
+const INTERFACE_COUNTERS = varying({
   rx_bytes: isCountOrNull,
   tx_bytes: isCountOrNull,
   rx_errors: isCountOrNull,
   tx_errors: isCountOrNull,
-};
-const NONE: Varying = {};
+});
+const NONE = varying({});
 
 /** Whether two values of JSON are the same. */
 function same(raw: unknown, former: unknown): boolean {
@@ -34,13 +36,13 @@ function same(raw: unknown, former: unknown): boolean {
 }
 
 /** The same fields with the same values, but for those that vary: these are only as the schema wants them. */
-function sameObject(raw: JsonObject, former: JsonObject, varying: Varying): boolean {
+function sameObject(raw: JsonObject, former: JsonObject, counters: Varying): boolean {
   let fields = 0;
   for (const field in raw) {
     fields++;
     const [value, before] = [raw[field], former[field]];
     if (value === before) continue;
-    const fits = varying[field];
+    const fits = counters[field];
     if (fits === undefined ? !same(value, before) : before === undefined || !fits(value)) return false;
   }
   for (const _ in former) fields--;
@@ -54,12 +56,12 @@ const isObject = (value: unknown): value is JsonObject =>
 function itemsLike<T extends object>(
   raw: unknown,
   former: readonly T[] | null,
-  varying: Varying,
+  counters: Varying,
   withCounters: (former: T, raw: T) => T,
 ): T[] | null {
   if (former === null || !Array.isArray(raw) || raw.length !== former.length) return null;
   for (let i = 0; i < raw.length; i++) {
-    if (!isObject(raw[i]) || !sameObject(raw[i], former[i] as JsonObject, varying)) return null;
+    if (!isObject(raw[i]) || !sameObject(raw[i], former[i] as JsonObject, counters)) return null;
   }
   return former.map((item, i) => withCounters(item, raw[i] as T));
 }

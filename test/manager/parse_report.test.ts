@@ -31,7 +31,10 @@ const JUNK: readonly unknown[] = [
   ["10.0.0.7/24", "::FFFF:10.0.0.1/128"],
 ];
 
-/** Changes one place of a tree: another value, a field less, a field more, an item twice. */
+/** Names that every object answers to. */
+const INHERITED: readonly string[] = ["constructor", "toString", "valueOf", "hasOwnProperty"];
+
+/** Changes one place of a tree: another value, a field less, a field more, an inherited name for its own, an item twice. */
 function spoil(tree: JsonObject, random: () => number): void {
   const places: { at: JsonObject; field: string }[] = [];
   const walk = (at: JsonObject) => {
@@ -46,8 +49,11 @@ function spoil(tree: JsonObject, random: () => number): void {
   const kind = random();
   if (kind < 0.7) at[field] = structuredClone(JUNK[Math.floor(random() * JUNK.length)]);
   else if (Array.isArray(at)) at.push(structuredClone(at[Number(field)]));
-  else if (kind < 0.85) delete at[field];
-  else at[`${field}_more`] = 1;
+  else if (kind < 0.8) delete at[field];
+  else if (kind < 0.9) {
+    at[INHERITED[Math.floor(random() * INHERITED.length)]!] = at[field];
+    delete at[field];
+  } else at[`${field}_more`] = 1;
 }
 
 function outcome(parsed: ReturnType<typeof reportSchema.safeParse>) {
