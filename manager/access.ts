@@ -35,7 +35,10 @@ export const MAX_SESSIONS = 256;
 // Any of these says that somebody forwarded the request: the connection's address is not the client's.
 const FORWARDING_HEADERS = [
   "forwarded",
+  "x-forwarded",
   "x-forwarded-for",
+  "x-forwarded-by",
+  "x-original-forwarded-for",
   "x-forwarded-host",
   "x-forwarded-proto",
   "x-forwarded-port",
@@ -44,6 +47,10 @@ const FORWARDING_HEADERS = [
   "x-client-ip",
   "true-client-ip",
   "cf-connecting-ip",
+  "fastly-client-ip",
+  "x-cluster-client-ip",
+  "x-envoy-external-address",
+  "cdn-loop",
   "via",
 ];
 
@@ -133,8 +140,9 @@ export class Access {
     return { cookie: value, role };
   }
 
-  logout(cookieValue: string | null): void {
-    if (cookieValue !== null) this.#sessions.delete(sha256(cookieValue));
+  /** Whether a session ended by it: only then there is something to store. */
+  logout(cookieValue: string | null): boolean {
+    return cookieValue !== null && this.#sessions.delete(sha256(cookieValue));
   }
 
   #session(facts: RequestFacts, now: number): Session | null {

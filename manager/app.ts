@@ -22,7 +22,7 @@ import { mermaid } from "./export/mermaid.ts";
 import { netjson } from "./export/netjson.ts";
 import type { Fleet } from "./fleet.ts";
 import { edgeHistory } from "./history.ts";
-import { errorResponse, HttpError, json, query, readBody } from "./http.ts";
+import { errorResponse, HttpError, json, NO_PAGE, query, readBody } from "./http.ts";
 import { type Answer, type Ingest, RETRY_AFTER_S } from "./ingest.ts";
 import { type Store, StoreError } from "./store/store.ts";
 import type { Stream } from "./stream.ts";
@@ -152,12 +152,13 @@ export function createApp(options: AppOptions): Hono<{ Bindings: Bindings }> {
   const loginFailures = new Map<string, { count: number; since: number }>();
   route("POST", "/status/login", null, async ({ request, facts, bindings }) => {
     const source = clientAddress(facts, access.settings.trustedProxies);
+    // First the body: of many whose bodies come late and together, each must see the failures of those before it.
+    const body = await readBody(request, 4096);
     const failures = loginFailures.get(source);
     const recent = failures !== undefined && now() - failures.since < LOGIN_WINDOW_MS ? failures : null;
     if (recent !== null && recent.count >= MAX_LOGIN_FAILURES) {
       throw new HttpError(429, "too_many", "too many wrong tokens: wait a minute", { "Retry-After": "60" });
     }
-    const body = await readBody(request, 4096);
     let token: unknown;
     try {
       token = (JSON.parse(new TextDecoder().decode(body)) as { token?: unknown } | null)?.token;
@@ -183,8 +184,9 @@ export function createApp(options: AppOptions): Hono<{ Bindings: Bindings }> {
     );
   });
   route("POST", "/status/logout", null, async ({ facts }) => {
-    access.logout(cookie(facts.header("cookie"), SESSION_COOKIE));
-    await fleet.mutate((turn) => void (turn.batch.meta = { ...turn.batch.meta, sessions: access.dump() }));
+    // Nothing is written for a stranger who has no session.
+    if (access.logout(cookie(facts.header("cookie"), SESSION_COOKIE)))
+      await fleet.mutate((turn) => void (turn.batch.meta = { ...turn.batch.meta, sessions: access.dump() }));
     return json(
       200,
       { ok: true },
@@ -229,7 +231,7 @@ export function createApp(options: AppOptions): Hono<{ Bindings: Bindings }> {
   route("GET", "/status/topology", "read", async ({ url }) => json(200, await picture(url)));
   route("GET", "/status/topology.json", "read", async ({ url }) => json(200, netjson(await picture(url))));
   const text = (type: string, body: string) =>
-    new Response(body, { headers: { "Content-Type": `${type}; charset=utf-8`, "Cache-Control": "no-store" } });
+    new Response(body, { headers: { "Content-Type": `${type}; charset=utf-8`, ...NO_PAGE } });
   route("GET", "/status/topology.dot", "read", async ({ url }) => text("text/vnd.graphviz", dot(await picture(url))));
   route("GET", "/status/topology.mmd", "read", async ({ url }) =>
     text("text/vnd.mermaid", mermaid(await picture(url))),
@@ -314,13 +316,14 @@ export function createApp(options: AppOptions): Hono<{ Bindings: Bindings }> {
   route("GET", "/status/silences", "read", async () => json(200, { silences: await store.silences(now()) }));
 
   route("GET", "/status/stream", "read", ({ request, bindings }) => {
+    const headers = { "Content-Type": "text/event-stream", "X-Accel-Buffering": "no", ...NO_PAGE };
+    // The answer to HEAD has no body: a listener of it would never be read, nor end.
+    if (request.method === "HEAD") return new Response(null, { headers });
     const body = stream.open({ version: options.version, server_time_at: now() });
     if (body === null)
       throw new HttpError(503, "too_many_streams", "too many dashboards are open: try again", { "Retry-After": "10" });
     bindings.keepOpen(request);
-    return new Response(body, {
-      headers: { "Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no" },
-    });
+    return new Response(body, { headers });
   });
   route("GET", "/metrics", "read", async () => text("text/plain; version=0.0.4", await options.metrics(now())));
 

@@ -15,10 +15,13 @@ export class HttpError extends Error {
   }
 }
 
+/** Of answers that are data: nobody keeps them, and no browser takes a host's name in them for markup. */
+export const NO_PAGE = { "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff" } as const;
+
 export function json(status: number, body: unknown, headers: Record<string, string> = {}): Response {
   return new Response(JSON.stringify(body), {
     status,
-    headers: { "Content-Type": "application/json; charset=utf-8", "Cache-Control": "no-store", ...headers },
+    headers: { "Content-Type": "application/json; charset=utf-8", ...NO_PAGE, ...headers },
   });
 }
 

@@ -248,8 +248,18 @@ describe("who may read", () => {
       "X-Real-IP: 127.0.0.1",
       "Forwarded: for=127.0.0.1",
       "Via: 1.1 proxy",
+      "X-Cluster-Client-IP: 10.1.2.3",
+      "CDN-Loop: cdn.example",
     ]) {
       expect([header, await answered(get(path, ["Host: localhost", header]))]).toEqual([header, 401]);
+    }
+  });
+
+  test("what is data is kept by nobody and taken for a page by no browser", async () => {
+    for (const path of [...READ_PATHS, "/status/healthcheck", "/nowhere"]) {
+      const { text } = await say(place.port, [get(path, ["Host: localhost"], "HEAD")]);
+      expect([path, /^x-content-type-options: nosniff\r$/im.test(text)]).toEqual([path, true]);
+      expect([path, /^cache-control: no-store\r$/im.test(text)]).toEqual([path, true]);
     }
   });
 
@@ -290,6 +300,36 @@ test("behind a trusted proxy its word names whom to blame, and grants nothing", 
     expect(await login("10.1.2.4")).toBe(401);
   } finally {
     await proxied.remove();
+  }
+});
+
+test("HEAD of the stream is answered and leaves no listener behind", async () => {
+  const head = get("/status/stream", ["Host: localhost", "Connection: close"], "HEAD");
+  for (let i = 0; i < 3; i++) expect((await say(place.port, [head])).text).toContain("text/event-stream");
+  const { text } = await say(place.port, [get("/metrics")]);
+  expect(/kattila_stream_clients ([0-9]+)/.exec(text)?.[1]).toBe("0");
+});
+
+test("a logout without a session writes nothing", async () => {
+  const commits = async () => /commits_total ([0-9]+)/.exec((await say(place.port, [get("/metrics")])).text)![1];
+  const before = await commits();
+  for (const headers of [["Content-Length: 2"], ["Content-Length: 2", "Cookie: kattila_session=0123456789abcdef"]])
+    expect((await say(place.port, [post(headers, "{}", "/status/logout")])).status).toBe(200);
+  expect(await commits()).toBe(before);
+});
+
+test("wrong tokens are counted also when they are sent at once and arrive late", async () => {
+  const guarded = await ground();
+  try {
+    const body = JSON.stringify({ token: "wrong".repeat(8) });
+    const head = post([`Content-Length: ${body.length}`], "", "/status/login");
+    const said = await Promise.all(
+      Array.from({ length: 15 }, () => say(guarded.port, [head, body.slice(0, 5), body.slice(5)], { gapMs: 100 })),
+    );
+    const statuses = said.map(({ status }) => status).sort();
+    expect(statuses).toEqual([...new Array<number>(10).fill(401), ...new Array<number>(5).fill(429)]);
+  } finally {
+    await guarded.remove();
   }
 });
 
