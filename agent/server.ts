@@ -61,6 +61,15 @@ export function mayAsk(
   return sections !== null && trustedPrefixes(sections).some((prefix) => contains(prefix, address));
 }
 
+/** Whether the request came to an address, or to a name that only this host can mean. */
+function isByAddress(hostname: string): boolean {
+  return (
+    hostname === "localhost" ||
+    hostname.endsWith(".localhost") ||
+    parseAddress(hostname.replace(/^\[|\]$/g, "")) !== null
+  );
+}
+
 async function readBody(request: Request): Promise<Uint8Array | Response> {
   const length = request.headers.get("content-length");
   if (length !== null && !/^[0-9]+$/.test(length))
@@ -200,7 +209,7 @@ export function createAgentApp(options: ServerOptions): (request: Request, remot
   return async (request, remote) => {
     // The Host header stands in the URL: what a stranger wrote there may be none.
     if (!URL.canParse(request.url)) return refuse(400, "malformed", "Host: send a host name or an address");
-    const { pathname } = new URL(request.url);
+    const { pathname, hostname } = new URL(request.url);
     const method = METHODS[pathname];
     if (method === undefined)
       return refuse(
@@ -214,14 +223,20 @@ export function createAgentApp(options: ServerOptions): (request: Request, remot
     }
     const sections = options.sections();
     const trusted = mayAsk(remote, options.allow, sections);
-    if (pathname === "/status/healthcheck") return json(200, health(trusted));
+    // A page elsewhere may give its own name this address, and so read by a browser on this host or in the mesh what is
+    // for neither. Agents ask by address; what is POSTed proves itself.
+    const byAddress = isByAddress(hostname);
+    if (pathname === "/status/healthcheck") return json(200, health(trusted && byAddress));
     if (!trusted)
       return refuse(
         403,
         "forbidden",
         "only loopback, AGENT_ALLOW and addresses inside a WireGuard peer's AllowedIPs may ask this",
       );
-    if (pathname === "/status/peer") return json(200, peer());
+    if (pathname === "/status/peer")
+      return byAddress
+        ? json(200, peer())
+        : refuse(421, "misdirected", "ask by this agent's address: it tells this to no page under a name");
     const body = await readBody(request);
     if (body instanceof Response) return body;
     if (pathname === "/status/reset") {

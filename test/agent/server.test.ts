@@ -54,14 +54,20 @@ describe("who may ask", () => {
 
 describe("the endpoints", () => {
   let own: OwnAgent;
-  let ask: (method: string, path: string, remote: string, headers?: Record<string, string>) => Promise<Response>;
+  let ask: (
+    method: string,
+    path: string,
+    remote: string,
+    headers?: Record<string, string>,
+    host?: string,
+  ) => Promise<Response>;
   beforeAll(async () => {
     own = await ownAgent({ AGENT_ALLOW: "192.168.77.0/24" }, capturedHost());
     await own.agent.collect();
     const answer = createAgentApp(own.server);
-    ask = (method, path, remote, headers = {}) =>
+    ask = (method, path, remote, headers = {}, host = "10.9.0.1:5087") =>
       answer(
-        new Request(`http://agent${path}`, { method, headers, ...(method === "POST" ? { body: "{}" } : {}) }),
+        new Request(`http://${host}${path}`, { method, headers, ...(method === "POST" ? { body: "{}" } : {}) }),
         remote,
       );
   });
@@ -133,6 +139,23 @@ describe("the endpoints", () => {
     });
     expect(text).not.toMatch(/[A-Za-z0-9+/]{43}=/);
     expect(answer.headers.get("cache-control")).toBe("no-store");
+  });
+
+  test.each<[host: string, peer: number]>([
+    ["10.9.0.1:5087", 200],
+    ["127.0.0.1:5087", 200],
+    ["[fd09::1]:5087", 200],
+    ["localhost:5087", 200],
+    ["rebound.example:5087", 421],
+    ["localhost.example:5087", 421],
+    ["127.0.0.1.example:5087", 421],
+  ])("Host %s: a name that a stranger's page may have rebound learns nothing", async (host, status) => {
+    for (const remote of ["127.0.0.1", "10.9.0.2"]) {
+      const answer = await ask("GET", "/status/peer", remote, {}, host);
+      expect([answer.status, (await answer.text()).includes("10.9.0.3")]).toEqual([status, status === 200]);
+      const health = await (await ask("GET", "/status/healthcheck", remote, {}, host)).text();
+      expect(health.includes(own.agent.identity.agentId)).toBe(status === 200);
+    }
   });
 
   test.each([
