@@ -135,7 +135,7 @@ export class Network {
   partsDirty = true;
   /** A link ended: it may have fallen into two. */
   mayBeSplit = false;
-  stored: number | null = null;
-  storedAt = Number.NEGATIVE_INFINITY;
+  /** The earliest moment since which its shown form may be another; null: history has it. */
+  dirtySince: number | null = null;
   constructor(readonly id: string) {}
 }

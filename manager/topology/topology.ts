@@ -304,7 +304,7 @@ export class Topology implements TopologyReader {
       this.#plain.expire(now);
     }
     this.#wireguard.networks.settle((seat) => seat.agent !== null && !seat.agent.down);
-    return this.#take(now);
+    return this.#take(now, true);
   }
 
   /** After the replay at start: what the store had and nobody lists any more ends; agents that nobody heard are silent. */
@@ -316,9 +316,13 @@ export class Topology implements TopologyReader {
       for (const seat of agent.seats)
         for (const link of [...seat.links.values()]) this.#wireguard.judge(link, now, now);
     }
-    for (const edge of [...this.#wireguard.unclaimed(), ...this.#plain.unclaimed()]) this.#orphans.push(edge.id);
+    for (const edge of [...this.#wireguard.unclaimed(), ...this.#plain.unclaimed()])
+      this.#orphans.push({ kind: "edge", id: edge.id });
+    // Networks of the store that no link brought back.
+    for (const id of this.#networkVersions.keys())
+      if (!this.#wireguard.networks.all.has(id)) this.#orphans.push({ kind: "network", id });
   }
-  readonly #orphans: string[] = [];
+  readonly #orphans: { kind: "edge" | "network"; id: string }[] = [];
 
   #isHeard(agent: AgentMemory, now: number): boolean {
     if (agent.receivedAt === null) return false;
@@ -365,10 +369,14 @@ export class Topology implements TopologyReader {
 
   // --- what history is to keep
 
-  #take(at: number): TopologyChange {
+  /** `whole`: also what costs as much as a network is large, and is therefore looked at once a second. */
+  #take(at: number, whole = false): TopologyChange {
     const versions: Version[] = [];
     const { dirty, networks } = this.#wireguard;
-    for (const id of this.#orphans.splice(0)) versions.push({ kind: "edge", id, at, body: null });
+    for (const { kind, id } of this.#orphans.splice(0)) {
+      if (kind === "edge") versions.push({ kind, id, at, body: null });
+      else this.#networkVersion(versions, id, null, at);
+    }
     for (const link of dirty)
       this.#edgeVersion(versions, link, link.ended ? null : this.#linkView(link, "history"), at);
     dirty.clear();
@@ -381,26 +389,12 @@ export class Topology implements TopologyReader {
     }
     this.#touched.clear();
     for (const network of networks.dirty) {
-      const body = networks.all.get(network.id) === network ? networkView(network) : null;
-      this.#version(versions, this.#networkVersions, network.id, body, at, (time) => ({
-        kind: "network",
-        id: network.id,
-        at: time,
-        body,
-      }));
-    }
-    networks.dirty.clear();
-    if (this.#settled) {
-      // Networks of the store that no link brought back.
-      for (const id of this.#networkVersions.keys()) {
-        if (!networks.all.has(id))
-          this.#version(versions, this.#networkVersions, id, null, at, (time) => ({
-            kind: "network",
-            id,
-            at: time,
-            body: null,
-          }));
-      }
+      const lives = networks.all.get(network.id) === network;
+      network.dirtySince = Math.min(network.dirtySince ?? at, at);
+      if (!whole && lives && this.#networkVersions.has(network.id)) continue;
+      networks.dirty.delete(network);
+      this.#networkVersion(versions, network.id, lives ? networkView(network) : null, network.dirtySince);
+      network.dirtySince = null;
     }
     const events = this.#events;
     this.#events = [];
@@ -424,6 +418,10 @@ export class Topology implements TopologyReader {
     // History only goes on: a late report's change stands right after what is there already.
     edge.storedAt = Math.max(at, edge.storedAt);
     versions.push({ kind: "edge", id: edge.id, at: edge.storedAt, body });
+  }
+
+  #networkVersion(versions: Version[], id: string, body: TopologyNetwork | null, at: number): void {
+    this.#version(versions, this.#networkVersions, id, body, at, (time) => ({ kind: "network", id, at: time, body }));
   }
 
   #version(
