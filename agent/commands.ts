@@ -4,6 +4,7 @@ import { resolve } from "node:path";
 import { newNonce, seal } from "../shared/envelope.ts";
 import { writePrivate } from "../shared/files.ts";
 import type { Log } from "../shared/log.ts";
+import { shownText } from "../shared/text.ts";
 import { VERSION } from "../shared/version.ts";
 import { lockState, openAgent, wipeState } from "./agent.ts";
 import { type Found, PROBES_BY_HAND } from "./discover.ts";
@@ -73,13 +74,8 @@ async function sendOnce(settings: AgentSettings, log: Log, print: Print, complai
         ? answer.message
         : `${answer.status} ${answer.code}: ${answer.message}`;
   // It may be anybody's who listens there: a line of it is enough.
-  complain(`not delivered: ${printable(why.slice(0, 300))}; ${agent.outbox.length} wait in the outbox`);
+  complain(`not delivered: ${shownText(why.slice(0, 300), "?")}; ${agent.outbox.length} wait in the outbox`);
   return 1;
-}
-
-/** A stranger's words for a terminal: they cannot move the cursor, break the line or turn its direction. */
-function printable(text: string): string {
-  return text.replace(/[\p{C}\u2028\u2029]/gu, "?");
 }
 
 function table(found: readonly Found[]): string {
@@ -97,7 +93,7 @@ function table(found: readonly Found[]): string {
       peer.version,
       peer.agentId,
     ]),
-  ].map((row) => row.map(printable));
+  ].map((row) => row.map((cell) => shownText(cell, "?")));
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
   return rows
     .map((row) =>

@@ -1,18 +1,16 @@
 // Owns the log: one JSON line an event, to stderr. Callers never pass a secret; strings travel as JSON, and what JSON leaves
 // as it is but a terminal or a viewer obeys is escaped too, so a hostile name can forge no line, nor turn one around.
+import { shownText } from "./text.ts";
 
 export const LOG_LEVELS = ["debug", "info", "warning", "error"] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
 export type Fields = { [name: string]: string | number | boolean | null | undefined | readonly string[] };
 export type Log = { [Level in LogLevel]: (event: string, fields?: Fields) => void };
 
-/** JSON text with its controls (C1 too), marks of direction, invisible characters and line separators as escapes. */
-function shown(json: string): string {
-  return json.replace(/[\p{Cc}\p{Cf}\u2028\u2029]/gu, (character) =>
-    [...Array(character.length).keys()]
-      .map((i) => `\\u${character.charCodeAt(i).toString(16).padStart(4, "0")}`)
-      .join(""),
-  );
+/** One character as JSON's escapes. */
+function escaped(character: string): string {
+  const units = [...Array(character.length).keys()].map((i) => character.charCodeAt(i).toString(16).padStart(4, "0"));
+  return units.map((unit) => `\\u${unit}`).join("");
 }
 
 /** A logger that writes events of `level` and above. `write` gets whole lines without the newline. */
@@ -25,7 +23,7 @@ export function createLog(
     (name: LogLevel) =>
     (event: string, fields: Fields = {}): void => {
       if (LOG_LEVELS.indexOf(name) < threshold) return;
-      write(shown(JSON.stringify({ at: new Date().toISOString(), level: name, event, ...fields })));
+      write(shownText(JSON.stringify({ at: new Date().toISOString(), level: name, event, ...fields }), escaped));
     };
   return { debug: at("debug"), info: at("info"), warning: at("warning"), error: at("error") };
 }

@@ -5,7 +5,7 @@ import type { Report, Wireguard } from "../../shared/report.ts";
 import type { AlarmRow } from "../model.ts";
 import type { Facts, Underlay, WireguardFacts } from "./facts.ts";
 import { memoryOf } from "./ledger.ts";
-import { label, labels, shortKey, some, subjectParts, subjectRest, subjects } from "./names.ts";
+import { label, labels, on, shortKey, some, subjectParts, subjectRest, subjects } from "./names.ts";
 import { type Context, type Finding, type Key, keyOf, type Rule, type Verdict } from "./rule.ts";
 
 const MINUTE_MS = 60_000;
@@ -79,7 +79,7 @@ const relayInUse = rule(
       severity: "info",
       message: `${name} reaches the manager only through ${path.join(" and ")}`,
       lookAt: "the way from that host to the manager's address and port: route, firewall, name",
-      command: `on ${name}: agent -discover`,
+      command: on(name)`agent -discover`,
       seenBy: ["the manager"],
       causes: context.facts.underlays.flatMap((underlay) => [
         keyOf("iface_down", subjects.interface(context.agentId, underlay.interface)),
@@ -110,7 +110,7 @@ function refused(code: "relay_loop" | "hop_limit", fact: "relayLoops" | "hopLimi
         message: `${name} refuses to relay reports: ${what}`,
         lookAt:
           "which agents cannot reach the manager themselves, and whom they ask: their relays are in the agents' list",
-        command: `on ${name}: agent -discover`,
+        command: on(name)`agent -discover`,
       });
     },
     {
@@ -141,7 +141,7 @@ const backlog = rule(
       severity: "warning",
       message: `${name} has over half of its outbox full of reports that it could not deliver`,
       lookAt: "whether it drains now; beyond the limit the oldest are lost",
-      command: `on ${name}: curl -s http://127.0.0.1:5087/status/healthcheck`,
+      command: on(name)`curl -s http://127.0.0.1:5087/status/healthcheck`,
     });
   },
   {
@@ -165,7 +165,7 @@ const dataLost = rule(
       severity: "warning",
       message: `${name} lost reports: its outbox was full, or older than 24 hours`,
       lookAt: "the history of that host has a hole; how long it could not deliver, and why",
-      command: `on ${name}: curl -s http://127.0.0.1:5087/status/healthcheck`,
+      command: on(name)`curl -s http://127.0.0.1:5087/status/healthcheck`,
       causes: [keyOf("backlog", subjects.agent(context.agentId))],
     });
   },
@@ -192,7 +192,7 @@ const clockSkew = rule(
       severity: far ? "critical" : "warning",
       message: `${name}'s clock is over ${far ? "5 minutes" : "a minute"} ${skew > 0 ? "ahead of" : "behind"} the manager's`,
       lookAt: "time synchronisation on that host; if most hosts say so, the manager's own clock",
-      command: `on ${name}: timedatectl timesync-status`,
+      command: on(name)`timedatectl timesync-status`,
       seenBy: ["the manager"],
     });
   },
@@ -276,7 +276,7 @@ const collectorError = rule(
       severity: "warning",
       message: `${name} cannot read ${collector}`,
       lookAt: "what it says is in the details; the last good view is kept",
-      command: `on ${name}: agent -sysinfo`,
+      command: on(name)`agent -sysinfo`,
       details: { collector },
     });
   },
@@ -312,7 +312,7 @@ const config = rule(
       severity: "warning",
       message: `${host} ${name}: ${what}`,
       lookAt: "the interface's configuration: this peer does nothing",
-      command: `on ${host}: wg show ${name}`,
+      command: on(host)`wg show ${name}`,
     });
   },
   {
@@ -402,7 +402,7 @@ const ifaceGone = rule(
       severity: "critical",
       message: `${host} has lost its ${was} ${name}`,
       lookAt: "whether it was taken down on purpose (acknowledge then), or failed to start",
-      command: was === "WireGuard interface" ? `on ${host}: wg-quick up ${name}` : `on ${host}: ip link show`,
+      command: was === "WireGuard interface" ? on(host)`wg-quick up ${name}` : on(host)`ip link show`,
       keep: { was },
     });
   },
@@ -468,7 +468,7 @@ const ifaceDown = rule(
         item.up === false
           ? "who set it down, or what failed to bring it up"
           : "the cable, the switch port, the other end",
-      command: item.up === false ? `on ${host}: ip link set ${name} up` : `on ${host}: ip -s link show ${name}`,
+      command: item.up === false ? on(host)`ip link set ${name} up` : on(host)`ip -s link show ${name}`,
       keep: { was },
     });
   },
@@ -498,7 +498,7 @@ const mtuTooLarge = rule(
       severity: "warning",
       message: `${host} ${name}: MTU ${found.mtu} and ${found.overhead} bytes of WireGuard do not fit into the ${found.outer} of ${found.under}`,
       lookAt: `an MTU of ${found.outer - found.overhead} at most; larger packets are lost where fragments are dropped`,
-      command: `on ${host}: ip link set ${name} mtu ${found.outer - found.overhead}`,
+      command: on(host)`ip link set ${name} mtu ${found.outer - found.overhead}`,
       details: { ...found },
     });
   },
@@ -610,7 +610,7 @@ const keyMismatch = rule(
       severity: "warning",
       message: `${some(labels(context.topology, listers))} ${listers.length === 1 ? "lists" : "list"} another key for ${host} ${name} than it has`,
       lookAt: `whether ${host}'s key was changed (give the new public key to its peers), or the peers' configuration is old`,
-      command: `on ${host}: wg show ${name} public-key`,
+      command: on(host)`wg show ${name} public-key`,
       agentId: agent,
       agents: [...new Set([agent, ...listers])],
       seenBy: labels(context.topology, [...listers, agent]),
@@ -727,7 +727,7 @@ const peerRemoved = rule(
       severity: "warning",
       message: `${host} ${name} does not list ${who} as a peer any more`,
       lookAt: "whether it was meant (acknowledge then), or a configuration was lost",
-      command: `on ${host}: wg show ${name} peers`,
+      command: on(host)`wg show ${name} peers`,
       causes: [keyOf("iface_gone", subjects.interface(context.agentId, name))],
       details: { interface: name, key, peer: owner?.agent_id ?? `wg:${key}` },
     });
@@ -781,7 +781,7 @@ const allowedIpsMoved = rule(
           ? `${host} ${name}: ${whose(key)} is left without AllowedIPs (${some(missing)})`
           : `${host} ${name}: ${some(missing)} went from ${whose(key)} to ${whose(taker.key)}`,
       lookAt: "WireGuard gives a prefix to whom it was given last, without a word; acknowledge if it was meant",
-      command: `on ${host}: wg show ${name} allowed-ips`,
+      command: on(host)`wg show ${name} allowed-ips`,
       keep: { lost },
       details: { interface: name, key, prefixes: missing, to: taker?.key ?? null },
     });
@@ -855,7 +855,7 @@ const allowedIpsOverlap = rule(
       severity: "warning",
       message: `${host}: ${some([...found.keys()].sort())} ${found.size === 1 ? "is" : "are"} in AllowedIPs on ${interfaces.join(" and ")}`,
       lookAt: "the route decides which interface gets the packets; the other peer never does",
-      command: `on ${host}: wg show all allowed-ips`,
+      command: on(host)`wg show all allowed-ips`,
       details: { prefixes: [...found.keys()].sort().slice(0, 50), interfaces },
     });
   },
@@ -919,7 +919,7 @@ const allowedIpsUnrouted = rule(
       severity: "warning",
       message: `${host} ${name}: no route leads ${some(found)} into the interface`,
       lookAt: "AllowedIPs alone carry nothing: the host needs a route (wg-quick makes it, `wg set` does not)",
-      command: `on ${host}: ip route add ${found[0]} dev ${name}`,
+      command: on(host)`ip route add ${found[0]!} dev ${name}`,
       causes: [keyOf("iface_down", subjects.interface(context.agentId, name))] satisfies Key[],
       details: { interface: name, prefixes: found.slice(0, 50) },
     });
@@ -1022,7 +1022,7 @@ const pskFetchFailed = rule(
       severity: "warning",
       message: `${name} cannot get the fleet key from its source`,
       lookAt: "its resolver, or its key file; it goes on with the keys it knows",
-      command: `on ${name}: curl -s http://127.0.0.1:5087/status/healthcheck`,
+      command: on(name)`curl -s http://127.0.0.1:5087/status/healthcheck`,
       ...(context.now - since >= PSK_PATIENCE_MS ? {} : { expiresAt: since + PSK_MEMORY_MS }),
     });
   },

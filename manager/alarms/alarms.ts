@@ -6,7 +6,7 @@ import type { AlarmChange, AlarmRow, Observation, Silence, TopologyChange, Topol
 import { carriedBy, cloned, PSK_MEMORY_MS, PSK_PATIENCE_MS } from "./agent_rules.ts";
 import { type Facts, factsOf, type Underlay } from "./facts.ts";
 import { isOpen, isPending, Ledger, memoryOf, type ReportRef } from "./ledger.ts";
-import { instant, label, labels, some, subjectParts, subjectRest, subjects } from "./names.ts";
+import { instant, label, labels, on, some, subjectParts, subjectRest, subjects } from "./names.ts";
 import { type Parts, partsOf } from "./partition.ts";
 import { type Context, type Finding, type Key, keyOf, type Rule } from "./rule.ts";
 import { RULE_OF, RULES } from "./rules.ts";
@@ -179,9 +179,7 @@ export class Alarms {
           message: `${source === OTHER_SOURCES ? "many sources send" : `${name} sends`} messages whose MAC or signature does not hold`,
           lookAt: "an agent there with an old or wrong fleet key, or a stranger who tries",
           command:
-            owner === null
-              ? null
-              : `on ${label(this.#topology!, owner)}: curl -s http://127.0.0.1:5087/status/healthcheck`,
+            owner === null ? null : on(label(this.#topology!, owner))`curl -s http://127.0.0.1:5087/status/healthcheck`,
           agentId: owner,
           agents: owner === null ? [] : [owner],
           seenBy: ["the manager"],
@@ -205,7 +203,7 @@ export class Alarms {
         severity: "critical",
         message: `a report of ${name} came under a tick or nonce that was used by another`,
         lookAt: "whether that host was restored from a snapshot or cloned; if not, who can read the fleet's traffic",
-        command: `on ${name}: cat agent_tick`,
+        command: on(name)`cat agent_tick`,
         agentId,
         agents: [agentId],
         seenBy: ["the manager"],
@@ -259,7 +257,7 @@ export class Alarms {
             severity: "warning",
             message: `${name} still uses a previous fleet key`,
             lookAt: "that agent's key source: its resolver, its PSK file; after two more changes it is locked out",
-            command: `on ${name}: curl -s http://127.0.0.1:5087/status/healthcheck`,
+            command: on(name)`curl -s http://127.0.0.1:5087/status/healthcheck`,
             agentId,
             agents: [agentId],
             seenBy: ["the manager"],
@@ -518,7 +516,7 @@ export class Alarms {
       message: said,
       lookAt:
         alive === null ? "whether the host is up, and its way to the manager" : "the agent's service on that host",
-      command: `on ${name}: systemctl status kattila-agent`,
+      command: on(name)`systemctl status kattila-agent`,
       agentId,
       agents: [agentId],
       seenBy: ["the manager"],

@@ -2,7 +2,7 @@
 import { parseEndpoint } from "../../shared/net.ts";
 import type { TopologyEdge } from "../../shared/api.ts";
 import { isOpen, memoryOf } from "./ledger.ts";
-import { agentEnds, edgeName, endName, label, labels, shortKey, some, subjectRest, subjects } from "./names.ts";
+import { agentEnds, edgeName, endName, label, labels, on, shortKey, some, subjectRest, subjects } from "./names.ts";
 import { type AlarmCode, type Context, type Finding, type Key, keyOf, type Rule, type Verdict } from "./rule.ts";
 
 const HOUR_MS = 3_600_000;
@@ -83,7 +83,7 @@ function seers(context: Context, edge: TopologyEdge): string[] {
 /** `wg show` on the first end that has an agent. */
 function show(edge: TopologyEdge, context: Context): string {
   const end = context.topology.agent(edge.a.node) !== null ? edge.a : edge.b;
-  return `on ${label(context.topology, end.node)}: wg show ${end.interface ?? "all"}`;
+  return on(label(context.topology, end.node))`wg show ${end.interface ?? "all"}`;
 }
 
 function about(
@@ -198,7 +198,9 @@ const lossy = byEdge(
     severity: "warning",
     message: `${edgeName(context.topology, edge)} shakes hands again every few seconds: large packets or many packets are lost`,
     lookAt: "the path's MTU (large packets lost: lower the interface's MTU), or a line that drops packets",
-    command: `on ${label(context.topology, edge.a.node)}: ping -M do -s 1372 <address of ${label(context.topology, edge.b.node)}>`,
+    command: on(
+      label(context.topology, edge.a.node),
+    )`ping -M do -s 1372 ${`<address of ${label(context.topology, edge.b.node)}>`}`,
     causes: [
       ...causesOf(context, edge),
       ...ownCauses(edge, "tunnel_loop"),
@@ -225,7 +227,9 @@ const cannotSend = byEdge(
       severity: "warning",
       message: `${endName(context.topology, end)} cannot send to ${endName(context.topology, other)}: its keepalives do not leave the host`,
       lookAt: `the route from ${label(context.topology, end.node)} to ${other.endpoint ?? "the peer's endpoint"}, and its own firewall's output chain`,
-      command: `on ${label(context.topology, end.node)}: ip route get ${parseEndpoint(other.endpoint ?? "")?.address ?? "<endpoint>"}`,
+      command: on(
+        label(context.topology, end.node),
+      )`ip route get ${parseEndpoint(other.endpoint ?? "")?.address ?? "<endpoint>"}`,
       causes: [...underEnd(context, edge, end), ...ownCauses(edge, "tunnel_loop")],
     };
   },
@@ -267,7 +271,7 @@ const oneSided = byEdge(
       severity: "warning",
       message: `${endName(context.topology, lists)} lists ${label(context.topology, lacks.node)} as a peer, which does not list it`,
       lookAt: `add the peer on ${label(context.topology, lacks.node)}, or remove it on ${label(context.topology, lists.node)}`,
-      command: `on ${label(context.topology, lacks.node)}: wg show ${lacks.interface ?? "all"} peers`,
+      command: on(label(context.topology, lacks.node))`wg show ${lacks.interface ?? "all"} peers`,
       causes: causesOf(context, edge),
     };
   },
@@ -313,6 +317,7 @@ const endpointOutdated: Rule = {
       if (seen.size === 0 || seen.has(dials)) continue;
       const [address, by] = [...seen][0]!;
       const names = context.topology;
+      const to = `${address.includes(":") ? `[${address}]` : address}:${dialled.listen_port ?? "<port>"}`;
       return {
         severity: "warning",
         message: `${endName(names, dialler)} dials ${label(names, dialled.node)} at ${dialled.endpoint}, where nobody sees it: ${label(names, by)} sees it at ${address}`,
@@ -320,7 +325,9 @@ const endpointOutdated: Rule = {
         command:
           dialled.public_key === null
             ? null
-            : `on ${label(names, dialler.node)}: wg set ${dialler.interface ?? "<interface>"} peer ${dialled.public_key} endpoint ${address}:${dialled.listen_port ?? "<port>"}`,
+            : on(
+                label(names, dialler.node),
+              )`wg set ${dialler.interface ?? "<interface>"} peer ${dialled.public_key} endpoint ${to}`,
         causes: causesOf(context, edge),
         sinceAt: edge.changed_at,
         ...about(context, edge),
@@ -430,7 +437,9 @@ const keepaliveMissing: Rule = {
         command:
           end.public_key === null
             ? null
-            : `on ${label(context.topology, other.node)}: wg set ${other.interface ?? "<interface>"} peer ${end.public_key} persistent-keepalive 25`,
+            : on(
+                label(context.topology, other.node),
+              )`wg set ${other.interface ?? "<interface>"} peer ${end.public_key} persistent-keepalive 25`,
         causes: causesOf(context, edge),
         ...about(context, edge),
       };
@@ -543,7 +552,7 @@ const peerUnknown: Rule = {
       severity: "info",
       message: `${name} ${wg.interface} has a new peer whose key no agent owns: ${shortKey(key)}`,
       lookAt: "whether someone meant to add it; acknowledge it then, or install an agent there",
-      command: `on ${name}: wg show ${wg.interface}`,
+      command: on(name)`wg show ${wg.interface}`,
       agentId: context.agentId,
       agents: [context.agentId],
       seenBy: [name],

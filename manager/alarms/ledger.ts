@@ -1,5 +1,6 @@
 // Owns the life of an alarm: pending → open → acknowledged → resolved, what hangs under what, who is told, and flapping.
 // All of it is in the rows, so a ledger built from stored rows goes on where the former one stopped. Pure.
+import { shownText } from "../../shared/text.ts";
 import type { Severity } from "../../shared/api.ts";
 import type { AlarmChange, AlarmRow, AlarmTransition, Silence } from "../model.ts";
 import { Deadlines } from "./deadlines.ts";
@@ -159,7 +160,7 @@ export class Ledger {
           subject,
           agent_id: finding.agentId,
           state: "pending",
-          message: finding.message,
+          message: shownText(finding.message),
           since_at: finding.sinceAt ?? sinceAt,
           opened_at: now,
           acknowledged_at: null,
@@ -309,13 +310,13 @@ export class Ledger {
 
   #describe(row: AlarmRow, finding: Finding): void {
     row.severity = finding.severity;
-    row.message = finding.message;
+    row.message = shownText(finding.message);
     row.agent_id = finding.agentId;
     row.details = {
       ...finding.details,
       seen_by: finding.seenBy,
       since_at: row.since_at,
-      look_at: finding.lookAt,
+      look_at: shownText(finding.lookAt),
       command: finding.command,
     };
   }

@@ -1,5 +1,6 @@
 // Owns the GraphViz form of a topology. Names come from strangers: they are quoted so that they stay text. Pure.
 import type { TopologyNode, TopologyResponse } from "../../shared/api.ts";
+import { shownText } from "../../shared/text.ts";
 import { EDGE_LOOK, edgeWords, STATUS_COLOUR } from "./look.ts";
 
 const SHAPE: Record<TopologyNode["kind"], string> = { agent: "box", foreign: "ellipse", segment: "hexagon" };
@@ -28,12 +29,7 @@ export function dot(topology: TopologyResponse): string {
 /** A quoted string of these lines. `dot` reads escapes (`\N` is the node's name) and HTML entities inside quotes. */
 function quote(...lines: string[]): string {
   const escaped = lines.map((line) =>
-    line
-      .replaceAll("&", "&amp;")
-      .replaceAll("\\", "\\\\")
-      .replaceAll('"', '\\"')
-      // oxlint-disable-next-line no-control-regex
-      .replaceAll(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g, "\ufffd"),
+    shownText(line).replaceAll("&", "&amp;").replaceAll("\\", "\\\\").replaceAll('"', '\\"'),
   );
   return `"${escaped.join("\\n")}"`;
 }

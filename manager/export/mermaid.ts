@@ -1,6 +1,7 @@
 // Owns the Mermaid form of a topology, for Markdown that shows a small network. Names come from strangers: whatever is
 // no letter, digit or harmless sign travels as an entity. Pure.
 import { PROBLEM_STATES, type TopologyNode, type TopologyResponse } from "../../shared/api.ts";
+import { shownText } from "../../shared/text.ts";
 import { EDGE_LOOK, edgeWords, type Line, STATUS_COLOUR } from "./look.ts";
 
 /** Mermaid refuses a drawing with more (its setting maxEdges, which a drawing cannot raise). */
@@ -58,11 +59,9 @@ export function mermaid(topology: TopologyResponse): string {
  */
 function escape(text: string): string {
   if (text === "") return "#32;"; // Mermaid refuses an empty label
-  return [...text]
+  return [...shownText(text)]
     .map((character, i) => {
-      // oxlint-disable-next-line no-control-regex
-      if (/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/.test(character)) return "\ufffd";
-      const harmless = i === 0 ? /[\p{L}]/u : /[\p{L}\p{N} .:/-]/u;
+      const harmless = i === 0 ? /[\p{L}\ufffd]/u : /[\p{L}\p{N}\ufffd .:/-]/u;
       return harmless.test(character) ? character : `#${character.codePointAt(0)};`;
     })
     .join("");

@@ -17,6 +17,7 @@ export const HOSTILE = [
   `|pipe| {brace} (paren) [bracket]`,
   `%% comment %%{init: {}}%%`,
   `\u2028\u0007\u009f`,
+  `evil\u202egnp.exe\u2066\u200b`,
   `naïve ñandú 网络`,
   "",
 ];
