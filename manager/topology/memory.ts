@@ -35,6 +35,8 @@ export class Seat {
   readonly links = new Map<Seat, Link>();
   /** What it lists, by public key. */
   readonly arcs = new Map<string, Arc>();
+  /** Of these, all that stand aside or lead to no agent's key as listed, and some that did: who looks, sorts them out. */
+  readonly unsettled = new Set<Arc>();
   name: string | null = null;
   port: number | null = null;
   up: boolean | null = null;
@@ -83,6 +85,10 @@ export class Arc extends PeerMemory {
     public peer: Peer,
   ) {
     super();
+  }
+  /** Its far end is an agent, by the key that it lists. */
+  get isSettled(): boolean {
+    return this.link !== null && !this.wrongKey && this.link.other(this.seat).agent !== null;
   }
   /** The peer's endpoint; null: none known. */
   get endpoint(): Endpoint | null {
@@ -135,7 +141,5 @@ export class Network {
   partsDirty = true;
   /** A link ended: it may have fallen into two. */
   mayBeSplit = false;
-  /** The earliest moment since which its shown form may be another; null: history has it. */
-  dirtySince: number | null = null;
   constructor(readonly id: string) {}
 }

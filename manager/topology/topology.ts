@@ -4,7 +4,7 @@ import type { TopologyEdge, TopologyNetwork, TopologyNode, TopologyResponse } fr
 import { isLinkLocal, isLoopback } from "../../shared/net.ts";
 import type { Report } from "../../shared/report.ts";
 import type { AgentRecord, NewEvent, Observation, TopologyChange, TopologyReader, Version } from "../model.ts";
-import { AgentMemory, type Link, type Seat } from "./memory.ts";
+import { AgentMemory, type Link, type Network, type Seat } from "./memory.ts";
 import { networkView } from "./networks.ts";
 import { PhysicalLayer } from "./physical.ts";
 import { type PlainEdge, PlainLayers } from "./plain.ts";
@@ -20,6 +20,8 @@ import { FRESH_INTERVALS, WireguardLayer } from "./wireguard.ts";
 const START_GRACE_MS = 90_000;
 /** How often evidence is looked at for its age. */
 const EXPIRE_MS = 5_000;
+/** Changes of nodes and networks that lie no further apart than this become one version (see #take). */
+const GATHER_MS = 1_000;
 
 export type Stored = { nodes: TopologyNode[]; edges: TopologyEdge[]; networks: TopologyNetwork[] };
 
@@ -113,6 +115,12 @@ export class Topology implements TopologyReader {
   /** Edges that are shown otherwise, though history keeps nothing of it: between up, late and idle. */
   readonly #moved = new Set<string>();
   #events: NewEvent[] = [];
+  /** Nodes and networks that #take left for later, and the earliest moment of that; null: none. */
+  readonly #waitingNodes = new Set<string>();
+  readonly #waitingNetworks = new Set<Network>();
+  #waitingSince: number | null = null;
+  /** Versions of what had waited: they go with the next change. */
+  #ready: Version[] = [];
   #expiredAt = Number.NEGATIVE_INFINITY;
   #settled = false;
 
@@ -152,6 +160,7 @@ export class Topology implements TopologyReader {
   // --- what happens
 
   addAgent(record: AgentRecord, now: number): TopologyChange {
+    this.#gather(now);
     this.#agents.set(record.agent_id, new AgentMemory(record));
     this.#touched.add(record.agent_id);
     this.#events.push({
@@ -169,6 +178,7 @@ export class Topology implements TopologyReader {
   updateAgent(record: AgentRecord, now: number): TopologyChange {
     const agent = this.#agents.get(record.agent_id);
     if (agent === undefined) return this.addAgent(record, now);
+    this.#gather(now);
     const before = agent.record;
     agent.record = record;
     this.#touched.add(agent.id);
@@ -192,6 +202,7 @@ export class Topology implements TopologyReader {
   forgetAgent(agentId: string, now: number): TopologyChange {
     const agent = this.#agents.get(agentId);
     if (agent === undefined) return { versions: [], events: [] };
+    this.#gather(now);
     this.#agents.delete(agentId);
     this.#wireguard.forget(agent, now, now);
     this.#physical.forget(agent);
@@ -211,6 +222,7 @@ export class Topology implements TopologyReader {
     const { report } = observation;
     const agent = this.#agents.get(report.agent_id);
     if (agent === undefined) return { versions: [], events: [] };
+    if (options.replay !== true) this.#gather(observation.observed_at);
     agent.receivedAt = Math.max(agent.receivedAt ?? 0, observation.received_at);
     if (agent.down) {
       agent.down = false;
@@ -222,7 +234,7 @@ export class Topology implements TopologyReader {
       this.#events = [];
       return { versions: [], events: [] };
     }
-    return this.#take(observation.observed_at);
+    return this.#take(observation.observed_at, agent.id);
   }
 
   #current(agent: AgentMemory, observation: Observation, now: number): void {
@@ -284,6 +296,7 @@ export class Topology implements TopologyReader {
 
   /** Time passes: silence, evidence that grew old, networks that fell apart. Cheap enough for once a second. */
   advance(now: number): TopologyChange {
+    this.#gather(Number.POSITIVE_INFINITY);
     if (!this.#settled) this.#settle(now);
     for (const agent of this.#agents.values()) {
       if (!agent.down && !this.#isHeard(agent, now)) {
@@ -304,7 +317,7 @@ export class Topology implements TopologyReader {
       this.#plain.expire(now);
     }
     this.#wireguard.networks.settle((seat) => seat.agent !== null && !seat.agent.down);
-    return this.#take(now, true);
+    return this.#take(now, "all");
   }
 
   /** After the replay at start: what the store had and nobody lists any more ends; agents that nobody heard are silent. */
@@ -369,13 +382,17 @@ export class Topology implements TopologyReader {
 
   // --- what history is to keep
 
-  /** `whole`: also what costs as much as a network is large, and is therefore looked at once a second. */
-  #take(at: number, whole = false): TopologyChange {
-    const versions: Version[] = [];
+  /**
+   * A node costs as much as it has links, a network as it has members: what a report changes of those is looked at when
+   * the second is over, but for the reporter's own node (`at once`; "all": whatever waits) and what history has not met yet.
+   */
+  #take(at: number, atOnce?: string): TopologyChange {
+    const versions = this.#ready;
+    this.#ready = [];
     const { dirty, networks } = this.#wireguard;
     for (const { kind, id } of this.#orphans.splice(0)) {
       if (kind === "edge") versions.push({ kind, id, at, body: null });
-      else this.#networkVersion(versions, id, null, at);
+      else this.#networkBody(versions, id, null, at);
     }
     for (const link of dirty)
       this.#edgeVersion(versions, link, link.ended ? null : this.#linkView(link, "history"), at);
@@ -383,22 +400,37 @@ export class Topology implements TopologyReader {
     for (const edge of this.#plain.dirty)
       this.#edgeVersion(versions, edge, edge.ended ? null : this.#plainView(edge), at);
     this.#plain.dirty.clear();
+    const all = atOnce === "all";
     for (const id of this.#touched) {
-      const node = this.#node(id, "history", at);
-      this.#version(versions, this.#nodeVersions, id, node, at, (time) => ({ kind: "node", id, at: time, body: node }));
+      if (!all && id !== atOnce && this.#nodeVersions.has(id)) this.#waitingNodes.add(id);
+      else this.#nodeVersion(versions, id, at);
     }
     this.#touched.clear();
     for (const network of networks.dirty) {
-      const lives = networks.all.get(network.id) === network;
-      network.dirtySince = Math.min(network.dirtySince ?? at, at);
-      if (!whole && lives && this.#networkVersions.has(network.id)) continue;
-      networks.dirty.delete(network);
-      this.#networkVersion(versions, network.id, lives ? networkView(network) : null, network.dirtySince);
-      network.dirtySince = null;
+      if (!all && this.#networkVersions.has(network.id)) this.#waitingNetworks.add(network);
+      else this.#networkVersion(versions, network, at);
     }
+    networks.dirty.clear();
+    if (all) {
+      for (const id of this.#waitingNodes) this.#nodeVersion(versions, id, at);
+      this.#waitingNodes.clear();
+      for (const network of this.#waitingNetworks) this.#networkVersion(versions, network, at);
+      this.#waitingNetworks.clear();
+    }
+    if (this.#waitingNodes.size + this.#waitingNetworks.size === 0) this.#waitingSince = null;
+    else this.#waitingSince = Math.min(this.#waitingSince ?? at, at);
     const events = this.#events;
     this.#events = [];
     return { versions, events };
+  }
+
+  /** Before anything of another moment happens: what waits gets its own. */
+  #gather(at: number): void {
+    const since = this.#waitingSince;
+    if (since === null || Math.abs(at - since) <= GATHER_MS) return;
+    const { versions, events } = this.#take(since, "all");
+    this.#ready = versions;
+    this.#events = events;
   }
 
   /** Edges that moved between up, late and idle since the last call: no history, but news to who watches. */
@@ -420,7 +452,17 @@ export class Topology implements TopologyReader {
     versions.push({ kind: "edge", id: edge.id, at: edge.storedAt, body });
   }
 
-  #networkVersion(versions: Version[], id: string, body: TopologyNetwork | null, at: number): void {
+  #nodeVersion(versions: Version[], id: string, at: number): void {
+    const body = this.#node(id, "history", at);
+    this.#version(versions, this.#nodeVersions, id, body, at, (time) => ({ kind: "node", id, at: time, body }));
+  }
+
+  #networkVersion(versions: Version[], network: Network, at: number): void {
+    const lives = this.#wireguard.networks.all.get(network.id) === network;
+    this.#networkBody(versions, network.id, lives ? networkView(network) : null, at);
+  }
+
+  #networkBody(versions: Version[], id: string, body: TopologyNetwork | null, at: number): void {
     this.#version(versions, this.#networkVersions, id, body, at, (time) => ({ kind: "network", id, at: time, body }));
   }
 

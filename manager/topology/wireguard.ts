@@ -121,9 +121,7 @@ export class WireguardLayer {
     // Who is listed now may have listed us under a key that nobody has: that was us.
     for (const arc of recheck) {
       if (arc.seat.agent !== agent || arc.link === null) continue;
-      for (const theirs of [...arc.link.other(arc.seat).arcs.values()]) {
-        if (theirs.link === null || theirs.link.other(theirs.seat).agent === null) this.#resolve(theirs, at, now);
-      }
+      for (const theirs of this.#meantFor(arc.seat, arc.link.other(arc.seat))) this.#resolve(theirs, at, now);
     }
     for (const seat of moved) this.networks.readdressed(seat);
     for (const item of report.wireguard) {
@@ -333,6 +331,7 @@ export class WireguardLayer {
       if (arc === undefined) {
         const added = new Arc(seat, key, peer);
         seat.arcs.set(key, added);
+        seat.unsettled.add(added);
         const listers = this.#listers.get(key) ?? new Set();
         listers.add(added);
         this.#listers.set(key, listers);
@@ -353,13 +352,25 @@ export class WireguardLayer {
     if (!changed) return;
     // A wrong key may be right now, and a far end's wrong key may be for us.
     for (const arc of seat.arcs.values()) {
-      if (arc.wrongKey || arc.link === null || arc.link.other(seat).agent === null) recheck.add(arc);
-      const far = arc.link?.other(seat);
-      for (const theirs of far?.agent === null ? [] : (far?.arcs.values() ?? [])) {
-        if (theirs.wrongKey || theirs.link === null || theirs.link.other(theirs.seat).agent === null)
-          recheck.add(theirs);
-      }
+      if (!arc.isSettled) recheck.add(arc);
+      if (arc.link !== null) for (const theirs of this.#meantFor(seat, arc.link.other(seat))) recheck.add(theirs);
     }
+  }
+
+  /** What `far` lists that may be meant for `seat`, or was: as yet it is shadowed, a wrong key, or one that no agent owns. */
+  #meantFor(seat: Seat, far: Seat): Arc[] {
+    const found: Arc[] = [];
+    for (const theirs of far.unsettled) {
+      if (theirs.isSettled || far.arcs.get(theirs.key) !== theirs) {
+        far.unsettled.delete(theirs);
+        continue;
+      }
+      // A key that nobody owns is taken for the interface at whose address and port it is dialled (#target).
+      const { endpoint } = theirs;
+      const dialled = endpoint !== null && endpoint.port === seat.port && seat.agent!.addresses.has(endpoint.address);
+      if (dialled || theirs.wrongKey || theirs.link === null) found.push(theirs);
+    }
+    return found;
   }
 
   #reconfigured(arc: Arc, peer: Peer, at: number, recheck: Set<Arc>): void {
@@ -490,6 +501,7 @@ export class WireguardLayer {
     listers?.delete(arc);
     if (listers?.size === 0) this.#listers.delete(arc.key);
     this.#detach(arc, at);
+    arc.seat.unsettled.delete(arc);
   }
 
   // --- links
@@ -522,12 +534,14 @@ export class WireguardLayer {
         return;
       }
       standing.link = null;
+      seat.unsettled.add(standing);
       link!.setArc(seat, null);
     }
     if (arc.link !== null && arc.link !== link) this.#detach(arc, at);
     link = seat.links.get(target) ?? this.#newLink(seat, target, arc, at);
     arc.link = link;
     arc.wrongKey = wrongKey;
+    if (!arc.isSettled) seat.unsettled.add(arc);
     link.setArc(seat, arc);
     this.dirty.add(link);
     this.around.touchNode(target.node);
@@ -637,6 +651,7 @@ export class WireguardLayer {
   #detach(arc: Arc, at: number): void {
     const { link } = arc;
     arc.link = null;
+    arc.seat.unsettled.add(arc);
     if (link === null) return;
     if (link.arcOf(arc.seat) === arc) link.setArc(arc.seat, null);
     // Another entry of the same interface may have stood in its shadow.
@@ -662,13 +677,12 @@ export class WireguardLayer {
     const standing = other.links.get(to) ?? null;
     const theirs = link.arcOf(other);
     if (standing !== null || other === to) {
-      if (theirs !== null) {
-        theirs.link = null;
-        link.setArc(other, null);
+      for (const arc of [theirs, link.arcOf(from)]) {
+        if (arc === null) continue;
+        arc.link = null;
+        arc.seat.unsettled.add(arc);
+        link.setArc(arc.seat, null);
       }
-      const ours = link.arcOf(from);
-      if (ours !== null) ours.link = null;
-      link.setArc(from, null);
       this.#end(link, at);
       return;
     }
@@ -677,8 +691,10 @@ export class WireguardLayer {
     const ours = link.arcOf(from);
     if (ours !== null) {
       ours.link = null;
+      from.unsettled.add(ours);
       link.setArc(from, null);
     }
+    if (theirs !== null && to.agent === null) other.unsettled.add(theirs);
     if (link.a === from) link.a = to;
     else link.b = to;
     to.links.set(other, link);
