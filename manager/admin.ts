@@ -1,34 +1,42 @@
 // Owns what an administrator can change: forget, renew or block an agent, clear the fleet, acknowledge, silence.
 import * as z from "zod/mini";
-import { firstIssue, parseObject } from "../shared/json.ts";
+import { firstIssue, type JsonObject, parseObject } from "../shared/json.ts";
 import { agentIdSchema } from "../shared/report.ts";
+import { ALARM_CODES } from "./alarms/rule.ts";
 import type { Fleet } from "./fleet.ts";
 import { HttpError } from "./http.ts";
 import type { Silence } from "./model.ts";
 import type { Store } from "./store/store.ts";
 
-const resetSchema = z.union([
-  z.strictObject({ fleet: z.literal(true), confirm: z.literal("reset fleet", 'must be "reset fleet"') }),
-  z.strictObject({
-    agent_id: agentIdSchema,
-    regenerate: z.optional(z.boolean()),
-    block: z.optional(z.boolean()),
-  }),
-]);
+const fleetSchema = z.strictObject({
+  fleet: z.literal(true),
+  confirm: z.literal("reset fleet", 'must be "reset fleet"'),
+});
+const agentSchema = z.strictObject({
+  agent_id: agentIdSchema,
+  regenerate: z.optional(z.boolean()),
+  block: z.optional(z.boolean()),
+});
 
-const silenceSchema = z.object({
+/** A window that ends later is a slip of the keyboard (microseconds, a digit too many): it would hide every alarm for good. */
+const MAX_SILENCE_MS = 366 * 86_400_000;
+
+// Strict: a misspelt `agents` or `codes` would silence everything.
+const silenceSchema = z.strictObject({
   /** Agents by id; empty or absent: all. */
   agents: z._default(z.array(agentIdSchema).check(z.maxLength(1000)), []),
   /** Alarm codes; empty or absent: all. */
   codes: z._default(
-    z.array(z.string().check(z.regex(/^[a-z_]{1,40}$/, "must be an alarm code"))).check(z.maxLength(100)),
+    z.array(z.enum(ALARM_CODES, "must be an alarm code: README lists them")).check(z.maxLength(100)),
     [],
   ),
   until_at: z.int(),
   reason: z.string().check(z.minLength(1, "must say why"), z.maxLength(500)),
 });
+const endSchema = z.strictObject({ end: z.string() });
 
-function parseBody<T extends z.core.$ZodType>(schema: T, body: Uint8Array): z.output<T> {
+/** @throws HttpError 400 */
+function readObject(body: Uint8Array): JsonObject {
   let text: string;
   try {
     text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(body);
@@ -37,7 +45,12 @@ function parseBody<T extends z.core.$ZodType>(schema: T, body: Uint8Array): z.ou
   }
   const parsed = parseObject(text);
   if (!parsed.ok) throw new HttpError(400, "malformed", parsed.message);
-  const result = z.safeParse(schema, parsed.value);
+  return parsed.value;
+}
+
+/** @throws HttpError 422 that names the field */
+function checked<T extends z.core.$ZodType>(schema: T, value: JsonObject): z.output<T> {
+  const result = z.safeParse(schema, value);
   if (result.success) return result.data;
   const { field, message } = firstIssue(result.error);
   throw new HttpError(422, "schema", field === "" ? message : `${field}: ${message}`);
@@ -56,14 +69,15 @@ export async function adminReset(
   body: Uint8Array,
   { fleet, store, backupPath, now }: AdminOptions,
 ): Promise<Record<string, unknown>> {
-  const raw = parseBody(z.record(z.string(), z.unknown()), body);
-  const request = parseBody(resetSchema, body);
-  if ("fleet" in request) {
+  const asked = readObject(body);
+  if (asked["fleet"] !== undefined) {
+    checked(fleetSchema, asked);
     const backup = backupPath(now());
     await store.backup(backup);
     await fleet.mutate((turn) => fleet.wipe(turn));
     return { reset: "fleet", backup };
   }
+  const request = checked(agentSchema, asked);
   const { agent_id: agentId } = request;
   if (request.regenerate === true && request.block === true) {
     throw new HttpError(422, "schema", "regenerate: cannot be asked of a blocked agent; choose one");
@@ -75,7 +89,7 @@ export async function adminReset(
       fleet.putAgent({ ...agent, regenerate: true }, turn);
       return { agent_id: agentId, regenerate: true };
     }
-    if (raw.block !== undefined && request.block !== undefined) {
+    if (request.block !== undefined) {
       fleet.putAgent({ ...agent, blocked: request.block }, turn);
       return { agent_id: agentId, blocked: request.block };
     }
@@ -94,13 +108,27 @@ export function acknowledge(id: string, fleet: Fleet): Promise<Record<string, un
   });
 }
 
-/** `POST /status/admin/silence`: a maintenance window. @throws HttpError 400, 422 */
+/** `POST /status/admin/silence`: a maintenance window, or `{"end": ID}` of one. @throws HttpError 400, 404, 422 */
 export async function silence(body: Uint8Array, fleet: Fleet): Promise<Silence> {
-  const request = parseBody(silenceSchema, body);
+  const asked = readObject(body);
+  if (asked["end"] !== undefined) {
+    const { end } = checked(endSchema, asked);
+    return fleet.mutate((turn) => {
+      const ended = fleet.alarms.endSilence(end, turn.now);
+      if (ended === null)
+        throw new HttpError(404, "unknown_silence", "no window has this id: see GET /status/silences");
+      fleet.takeAlarms(ended.change, turn);
+      turn.batch.silences = [...(turn.batch.silences ?? []), ended.silence];
+      return ended.silence;
+    });
+  }
+  const request = checked(silenceSchema, asked);
   return fleet.mutate((turn) => {
     if (request.until_at <= turn.now) throw new HttpError(422, "schema", "until_at: must lie in the future");
+    if (request.until_at > turn.now + MAX_SILENCE_MS)
+      throw new HttpError(422, "schema", "until_at: must lie within 366 days from now, in Unix milliseconds");
     const added: Silence = { id: crypto.randomUUID(), created_at: turn.now, ...request };
-    fleet.takeAlarms(fleet.alarms.silence(added, turn.now), turn);
+    fleet.alarms.silence(added, turn.now);
     turn.batch.silences = [...(turn.batch.silences ?? []), added];
     return added;
   });

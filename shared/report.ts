@@ -13,6 +13,9 @@ import {
 
 export { DATA_VERSION, MAX_BODY_BYTES, MAX_ITEMS, MAX_REPORT_BYTES, MAX_STRING_BYTES } from "./limits.ts";
 
+// zod/mini alone says "Invalid input", whatever is wrong.
+z.config(z.locales.en());
+
 const UTF8 = new TextEncoder();
 
 /** A string that fits the wire: no NUL, at most 255 bytes of UTF-8. */

@@ -318,9 +318,14 @@ export class Alarms {
   }
 
   /** A maintenance window begins. */
-  silence(silence: Silence, _now: number): AlarmChange {
-    this.#ledger.silence(silence);
-    return this.#ledger.take();
+  silence(silence: Silence, now: number): void {
+    this.#ledger.silence(silence, now);
+  }
+
+  /** It ends before its time; null: there is none by this id. */
+  endSilence(id: string, now: number): { silence: Silence; change: AlarmChange } | null {
+    const silence = this.#ledger.endSilence(id, now);
+    return silence === null ? null : { silence, change: this.#ledger.take() };
   }
 
   isSilenced(row: AlarmRow, now: number): boolean {

@@ -130,8 +130,19 @@ export class Ledger {
     return this.#silencedUntil(row, now) !== null;
   }
 
-  silence(silence: Silence): void {
-    this.#silences.push(silence);
+  /** Those that lapsed go at the same time. */
+  silence(silence: Silence, now: number): void {
+    this.#silences = [...this.#silences.filter(({ until_at: until }) => until > now), silence];
+  }
+
+  /** The window as it ended now; what it kept quiet is told. Null: there is none by this id. */
+  endSilence(id: string, now: number): Silence | null {
+    const found = this.#silences.find((silence) => silence.id === id && silence.until_at > now);
+    if (found === undefined) return null;
+    this.#silences = this.#silences.filter((silence) => silence !== found);
+    for (const [key, row] of [...this.#rows])
+      if (row.state === "open" && memoryOf(row).said !== true) this.tick(key, now);
+    return { ...found, until_at: now };
   }
 
   /**

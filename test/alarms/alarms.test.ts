@@ -1040,7 +1040,7 @@ tables("life", [
     steps: [
       {
         act: (world) =>
-          world.silence({ agents: ["b"], codes: [], until_at: world.now + 600_000, reason: "new kernel" }),
+          void world.silence({ agents: ["b"], codes: [], until_at: world.now + 600_000, reason: "new kernel" }),
       },
       {
         act: (world) => {
@@ -1059,11 +1059,30 @@ tables("life", [
     ],
   },
   {
+    name: "maintenance that is ended before its time: what it kept quiet is told at once",
+    steps: [
+      {
+        act: (world) =>
+          void world.silence({ agents: [], codes: [], until_at: world.now + 86_400_000, reason: "a slip" }),
+      },
+      { act: (world) => world.set("a-b", "stale"), pass: 100, open: ["peer_stale edge:a-b"], told: [] },
+      {
+        act: (world) => {
+          expect(world.endSilence("another")).toBe(false);
+          expect(world.endSilence(world.silences[0]!.id)).toBe(true);
+          expect(world.endSilence(world.silences[0]!.id)).toBe(false);
+        },
+        told: ["peer_stale open warning"],
+        check: (world) => expect(world.alarms.isSilenced(world.row("peer_stale"), world.now)).toBe(false),
+      },
+    ],
+  },
+  {
     name: "maintenance by code; what opened and ended within it is never told",
     steps: [
       {
         act: (world) =>
-          world.silence({ agents: [], codes: ["peer_stale"], until_at: world.now + 600_000, reason: "test" }),
+          void world.silence({ agents: [], codes: ["peer_stale"], until_at: world.now + 600_000, reason: "test" }),
       },
       { act: (world) => world.set("a-b", "stale"), pass: 100, open: ["peer_stale edge:a-b"] },
       { act: (world) => world.set("a-b", "up"), pass: 100, open: [], told: [] },

@@ -240,10 +240,32 @@ export class World {
     if (change !== null) this.#take(change);
   }
 
-  silence(silence: Omit<Silence, "id" | "created_at">): void {
+  /** The new window's id. */
+  silence(silence: Omit<Silence, "id" | "created_at">): string {
     const added: Silence = { id: crypto.randomUUID(), created_at: this.now, ...silence };
-    this.do((alarms, now) => alarms.silence(added, now));
+    this.do((alarms, now) => {
+      alarms.silence(added, now);
+      return null;
+    });
     this.silences.push(added);
+    return added.id;
+  }
+
+  /** Ends a window; whether there was one. */
+  endSilence(id: string): boolean {
+    let found = false;
+    this.do((alarms, now) => {
+      const ended = alarms.endSilence(id, now);
+      if (ended === null) return null;
+      found = true;
+      this.silences.splice(
+        this.silences.findIndex((silence) => silence.id === id),
+        1,
+        ended.silence,
+      );
+      return ended.change;
+    });
+    return found;
   }
 
   #take(change: AlarmChange): AlarmChange {

@@ -426,7 +426,40 @@ describe("POST /status/admin/reset", () => {
     const answer = await admin(RESET, body);
     expect(answer.status).toBe(status);
     expect(Object.keys(answer.body)).toEqual(["error", "message"]);
+    // It says which field, and what it may be.
+    if (status === 422) expect(answer.body["message"]).toMatch(/agent_id|fleet|confirm|regenerate|blocked/);
+    expect(answer.body["message"]).not.toEndWith("Invalid input");
     expect(place.stored()).toEqual(before);
+  });
+});
+
+describe("a maintenance window", () => {
+  const SILENCE = "/status/admin/silence";
+  const hour = () => place.now() + 3_600_000;
+
+  test.each([
+    ["agents misspelt, which would be all of them", () => ({ until_at: hour(), reason: "x", agent: [] }), "agent"],
+    ["codes misspelt, which would be all of them", () => ({ until_at: hour(), reason: "x", code: [] }), "code"],
+    ["a code that is none", () => ({ until_at: hour(), reason: "x", codes: ["agent_dwon"] }), "codes[0]: must be"],
+    ["no end", () => ({ reason: "x" }), "until_at: Invalid input: expected number"],
+    ["an end in the past", () => ({ until_at: place.now() - 1, reason: "x" }), "until_at: must lie in the future"],
+    ["an end in microseconds", () => ({ until_at: hour() * 1000, reason: "x" }), "until_at: must lie within 366 days"],
+    ["no reason", () => ({ until_at: hour() }), "reason: Invalid input: expected string"],
+    ["an end and a window", () => ({ end: "x", until_at: hour() }), "until_at"],
+  ] as const)("%s: 422 that names the field", async (_name, body, named) => {
+    const answer = await admin(SILENCE, body());
+    expect([answer.status, answer.body["message"]]).toEqual([422, expect.stringContaining(named)]);
+    expect((await read<{ silences: unknown[] }>("/status/silences")).body.silences).toEqual([]);
+  });
+
+  test("is ended by its id, for good", async () => {
+    const { body } = await admin(SILENCE, { until_at: hour(), reason: "a slip" });
+    const there = async () => (await read<{ silences: { id: string }[] }>("/status/silences")).body.silences;
+    expect((await there()).map(({ id }) => id)).toEqual([body["id"] as string]);
+    expect((await admin(SILENCE, { end: "__proto__" })).status).toBe(404);
+    expect((await admin(SILENCE, { end: body["id"] })).status).toBe(200);
+    expect(await there()).toEqual([]);
+    expect((await admin(SILENCE, { end: body["id"] })).status).toBe(404);
   });
 });
 
