@@ -262,6 +262,8 @@ export function serveAgent(options: ServerOptions): AgentServer {
       hostname,
       port: options.port,
       development: false,
+      // Else Bun shares the port with every program that does the same: of two, each would get some of the messages.
+      reusePort: false,
       idleTimeout: IDLE_TIMEOUT_S,
       maxRequestBodySize: MAX_BODY_BYTES,
       fetch: (request, server) => {

@@ -138,6 +138,8 @@ export async function startManager(
         hostname,
         port: settings.port,
         development: false,
+        // Else Bun shares the port with every program that does the same: of two, each would get some of the messages.
+        reusePort: false,
         idleTimeout: IDLE_TIMEOUT_S,
         maxRequestBodySize: MAX_BODY_BYTES,
         ...(tls === null ? {} : { tls }),

@@ -202,6 +202,23 @@ describe("where it cannot listen: one line, exit 1", () => {
     server.close();
   });
 
+  test("a port that another manager serves, also under another address", async () => {
+    const first = await spawnManager(workplace(), { MANAGER_LISTEN: "" });
+    try {
+      for (const listen of ["", "127.0.0.1", "0.0.0.0"]) {
+        const environment = { MANAGER_LISTEN: listen, MANAGER_PORT: String(first.port), LOG_LEVEL: "error" };
+        const { exitCode, stderr } = await runManager([], workplace(), environment);
+        const place = listen === "" ? "all addresses" : listen;
+        expect([exitCode, stderr]).toEqual([
+          1,
+          `manager: cannot listen on ${place}, port ${first.port}: another program does: end it, or set MANAGER_PORT\n`,
+        ]);
+      }
+    } finally {
+      await first.kill("SIGTERM");
+    }
+  });
+
   test("an address that this host has not", async () => {
     // 192.0.2.0/24 is for documentation (RFC 5737).
     expect(await runManager([], workplace(), { MANAGER_LISTEN: "192.0.2.1", LOG_LEVEL: "error" })).toMatchObject({
