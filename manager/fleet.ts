@@ -92,6 +92,32 @@ export function interfaceRows(agentId: string, report: Report): InterfaceRow[] {
   }));
 }
 
+/** Whether two reports give the same rows of agent_interfaces; lists that did not change are the same ones. */
+function sameRows(before: Report, report: Report): boolean {
+  const [items, keys] = [report.interfaces ?? [], report.wireguard ?? []];
+  return (
+    items.length === before.interfaces?.length &&
+    keys.length === (before.wireguard?.length ?? 0) &&
+    items.every((item, i) => {
+      const was = before.interfaces![i]!;
+      return (
+        item.name === was.name &&
+        item.kind === was.kind &&
+        item.addresses === was.addresses &&
+        item.mac === was.mac &&
+        item.mtu === was.mtu &&
+        item.up === was.up
+      );
+    }) &&
+    keys.every((item, i) => {
+      const was = before.wireguard![i]!;
+      return (
+        item.interface === was.interface && item.public_key === was.public_key && item.listen_port === was.listen_port
+      );
+    })
+  );
+}
+
 export class Fleet {
   agents = new Map<string, AgentRecord>();
   /** Ids that took a new identity: 410 for good. */
@@ -334,7 +360,8 @@ export class Fleet {
       if (hostname !== agent.hostname || report.agent_version !== agent.agent_version) {
         this.putAgent({ ...agent, hostname, agent_version: report.agent_version }, turn);
       }
-      if (report.interfaces !== null) {
+      const before = this.topology.effective(row.agent_id);
+      if (report.interfaces !== null && (before === null || !sameRows(before, report))) {
         const rows = interfaceRows(row.agent_id, report);
         const text = JSON.stringify(rows);
         if (this.#interfaces.get(row.agent_id) !== text) {

@@ -36,7 +36,7 @@ export type EndWord = {
 /** What was known of a broken link when its memory was loaded from the store. */
 export type Remembered = { since: number; cause: EdgeCause | null };
 
-export type Judgement = { state: EdgeState; cause: EdgeCause | null };
+export type Judgement = { readonly state: EdgeState; readonly cause: EdgeCause | null };
 
 type Side = "a" | "b";
 
@@ -87,33 +87,41 @@ function oneSided(memory: PeerMemory, lacking: EndWord, missing: EdgeCause): Jud
 }
 
 function byCounters(a: EndWord, b: EndWord, firstSeenAt: number, remembered: Remembered | null): Judgement {
-  const words = [a, b].flatMap((end) => (end.fresh && end.listed !== null ? [end.listed] : []));
-  const known = [a, b].flatMap((end) => (end.listed !== null ? [end.listed] : []));
-  const at = Math.max(...words.map(({ memory }) => memory.observedAt));
+  // Last words of an end that is silent now still tell its configuration, and its handshake.
+  const [knownA, knownB] = [a.listed, b.listed];
+  const [wordA, wordB] = [a.fresh ? knownA : null, b.fresh ? knownB : null];
+  const at = Math.max(wordA?.memory.observedAt ?? -Infinity, wordB?.memory.observedAt ?? -Infinity);
   const handshake = newestHandshake(a, b);
   const failed = handshake === null ? "never" : "stale";
-  // Last words of an end that is silent now still tell its configuration.
-  const keepalive = Math.max(...known.map(({ memory }) => memory.keepalive));
+  const keepalive = Math.max(knownA?.memory.keepalive ?? 0, knownB?.memory.keepalive ?? 0);
 
-  const unanswered = words.map(({ memory }) => memory.unansweredSince).filter((since) => since !== null);
-  if (remembered !== null && (handshake === null || handshake <= remembered.since)) unanswered.push(remembered.since);
-  if (unanswered.length > 0) {
-    return { state: failed, cause: decide(a, b, Math.min(...unanswered), at, remembered) };
-  }
-  const lossy = words.some(
-    ({ memory }) => memory.shortHandshakes >= LOSSY_HANDSHAKES && memory.ageSeconds <= LOSSY_SECONDS,
+  const unansweredSince = Math.min(
+    wordA?.memory.unansweredSince ?? Infinity,
+    wordB?.memory.unansweredSince ?? Infinity,
+    remembered !== null && (handshake === null || handshake <= remembered.since) ? remembered.since : Infinity,
   );
-  if (lossy) return { state: "lossy", cause: "lossy" };
+  if (unansweredSince !== Infinity) return { state: failed, cause: decide(a, b, unansweredSince, at, remembered) };
+  if (isLossy(wordA) || isLossy(wordB)) return { state: "lossy", cause: "lossy" };
 
   const age = handshake === null ? Number.POSITIVE_INFINITY : (at - handshake) / 1000;
-  if (age <= SESSION_SECONDS + keepalive) return { state: "up", cause: null };
-  if (!known.some(({ memory, hasEndpoint }) => memory.keepalive > 0 && hasEndpoint)) {
-    const unused = handshake === null && known.every(({ memory }) => memory.tx === 0);
+  if (age <= SESSION_SECONDS + keepalive) return UP;
+  if (!keepsAlive(knownA) && !keepsAlive(knownB)) {
+    const unused = handshake === null && (knownA?.memory.tx ?? 0) === 0 && (knownB?.memory.tx ?? 0) === 0;
     return { state: unused ? "unused" : "idle", cause: cannotStart(a, b) };
   }
   const limit = (handshake ?? firstSeenAt) + (LATE_SECONDS + keepalive) * 1000;
   if (at <= limit) return { state: "late", cause: null };
   return { state: failed, cause: decide(a, b, limit, at, remembered) };
+}
+
+const UP: Judgement = { state: "up", cause: null };
+
+function isLossy(word: EndWord["listed"]): boolean {
+  return word !== null && word.memory.shortHandshakes >= LOSSY_HANDSHAKES && word.memory.ageSeconds <= LOSSY_SECONDS;
+}
+
+function keepsAlive(word: EndWord["listed"]): boolean {
+  return word !== null && word.memory.keepalive > 0 && word.hasEndpoint;
 }
 
 /** One end knows no endpoint, and the other sends nothing of itself: the first cannot start. */
