@@ -83,7 +83,7 @@ export function clientAddress(facts: RequestFacts, trustedProxies: readonly Pref
     const address = parseAddress(text);
     return address !== null && trustedProxies.some((prefix) => contains(prefix, address));
   };
-  if (!trusted(facts.remote)) return facts.remote;
+  if (trustedProxies.length === 0 || !trusted(facts.remote)) return facts.remote;
   const hops = (facts.header("x-forwarded-for") ?? "").split(",").map((hop) => hop.trim());
   for (const hop of hops.reverse()) {
     if (parseAddress(hop) === null) break;

@@ -1,6 +1,6 @@
 // Owns the alarms about an agent, its host and its configuration: reports, clock, identity, interfaces, keys, addresses,
 // AllowedIPs. Pure.
-import { contains, covers, parseAddress, parseEndpoint, parsePrefix } from "../../shared/net.ts";
+import { contains, covers, formatEndpoint, parseAddress, parsePrefix } from "../../shared/net.ts";
 import type { Report, Wireguard } from "../../shared/report.ts";
 import type { AlarmRow } from "../model.ts";
 import type { Facts, Underlay, WireguardFacts } from "./facts.ts";
@@ -325,15 +325,15 @@ const config = rule(
 );
 
 function misconfigured(report: Report, wg: Wireguard): string | null {
+  const { listen_port: port } = wg;
+  const own = new Set<string>();
+  for (const item of port === null ? [] : (report.interfaces ?? [])) {
+    for (const text of item.addresses) own.add(formatEndpoint({ address: text.split("/")[0]!, port: port! }));
+  }
   for (const peer of wg.peers ?? []) {
     if (wg.public_key !== null && peer.public_key === wg.public_key) return "its own key is among its peers";
-    if (peer.endpoint === null) continue;
-    const endpoint = parseEndpoint(peer.endpoint);
-    if (endpoint === null || endpoint.port !== wg.listen_port) continue;
-    const here = report.interfaces?.some((item) =>
-      item.addresses.some((text) => text.split("/")[0] === endpoint.address),
-    );
-    if (here === true) return `peer ${shortKey(peer.public_key)} is dialled at this host's own address and port`;
+    if (peer.endpoint !== null && own.has(peer.endpoint))
+      return `peer ${shortKey(peer.public_key)} is dialled at this host's own address and port`;
   }
   return null;
 }

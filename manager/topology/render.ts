@@ -5,7 +5,6 @@ import type { AgentMemory, Arc, Link, Seat } from "./memory.ts";
 import { peerTowards } from "./prefixes.ts";
 import type { PlainEdge, PlainEnd } from "./plain.ts";
 import { newestHandshake } from "./state.ts";
-import { parseEndpoint } from "../../shared/net.ts";
 
 /** `live`: with what moves all the time. */
 export type Form = "live" | "history";
@@ -89,8 +88,7 @@ export function linkView(link: Link, reason: string | null, form: Form, carriers
     [b, arcB, a],
   ] as const) {
     if (arc === null || arc.carrier === null || seat.agent === null) continue;
-    const endpoint = arc.peer.endpoint === null ? null : parseEndpoint(arc.peer.endpoint);
-    rides.push(ride(seat.agent, arc.carrier, endpoint?.address ?? null, far.node, link.id, carriers));
+    rides.push(ride(seat.agent, arc.carrier, arc.endpoint?.address ?? null, far.node, link.id, carriers));
   }
   const live = form === "live";
   const rate = (sender: Arc | null, receiver: Arc | null) => {
