@@ -1,8 +1,8 @@
 // Owns the joined agent: identity, key source, outbox, delivery and relay over one state directory; and one collected
 // report. The daemon and the single shots stand on it.
-import { existsSync, mkdirSync, rmSync, statSync } from "node:fs";
+import { lstatSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { StateError, tryLock, type Lock } from "../shared/files.ts";
+import { makeStateDirectory, StateError, tryLock, type Lock } from "../shared/files.ts";
 import type { Log } from "../shared/log.ts";
 import { PskSource } from "../shared/psk_source.ts";
 import type { Report } from "../shared/report.ts";
@@ -33,9 +33,9 @@ export type Agent = {
   reset(): Promise<void>;
 };
 
-/** The lock of the one daemon of a state directory; null: another has it. */
+/** The lock of the one daemon of a state directory; null: another has it. @throws StateError, SettingError */
 export function lockState(directory: string): Lock | null {
-  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  makeStateDirectory(directory);
   return tryLock(join(directory, "agent.lock"));
 }
 
@@ -47,9 +47,9 @@ export async function openAgent(
   options: { machineIdPath?: string } = {},
 ): Promise<Agent> {
   const { stateDirectory } = settings;
-  mkdirSync(stateDirectory, { recursive: true, mode: 0o700 });
+  makeStateDirectory(stateDirectory);
   const outboxPath = join(stateDirectory, "agent_outbox");
-  if (existsSync(outboxPath) && !statSync(outboxPath).isDirectory())
+  if (lstatSync(outboxPath, { throwIfNoEntry: false })?.isDirectory() === false)
     throw new StateError(`${outboxPath} is not a directory: remove it`);
   const identity = await Identity.open({
     directory: stateDirectory,

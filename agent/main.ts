@@ -68,5 +68,5 @@ try {
   process.exit(await main(process.env));
 } catch (error) {
   complain(reason(error));
-  process.exit(1);
+  process.exit(error instanceof SettingError ? 2 : 1);
 }

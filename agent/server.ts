@@ -3,6 +3,7 @@
 import { readEnvelope, seal, verifyMac, verifySignature } from "../shared/envelope.ts";
 import { parseObject } from "../shared/json.ts";
 import { MAX_BODY_BYTES } from "../shared/limits.ts";
+import { listening } from "../shared/listen.ts";
 import { type Log, reason } from "../shared/log.ts";
 import { canonicalAddress, contains, isLoopback, parseAddress, type Prefix } from "../shared/net.ts";
 import type { PskSource } from "../shared/psk_source.ts";
@@ -254,7 +255,7 @@ export function createAgentApp(options: ServerOptions): (request: Request, remot
 
 export type AgentServer = { port: number; stop(force: boolean): Promise<void> };
 
-/** @throws when the port is taken. */
+/** @throws Error of one line that names the setting. */
 export function serveAgent(options: ServerOptions): AgentServer {
   const answer = createAgentApp(options);
   const serve = (hostname: string) =>
@@ -275,15 +276,6 @@ export function serveAgent(options: ServerOptions): AgentServer {
         return refuse(500, "internal", "this is a bug: the log has the reason");
       },
     });
-  let server: ReturnType<typeof serve>;
-  if (options.listen !== null) server = serve(options.listen);
-  else {
-    try {
-      server = serve("::");
-    } catch (error) {
-      if ((error as { code?: string }).code === "EADDRINUSE") throw error;
-      server = serve("0.0.0.0"); // a host without IPv6
-    }
-  }
+  const server = listening("AGENT", options.listen, options.port, serve);
   return { port: server.port!, stop: (force) => server.stop(force) };
 }

@@ -1,6 +1,6 @@
 // Owns the running manager: it opens everything in order, serves, keeps the clocks, and closes everything in order.
-import { mkdirSync } from "node:fs";
-import { SettingError } from "../shared/config.ts";
+import { makeStateDirectory } from "../shared/files.ts";
+import { listening } from "../shared/listen.ts";
 import { type Log, reason } from "../shared/log.ts";
 import { canonicalAddress } from "../shared/net.ts";
 import { PskSource } from "../shared/psk_source.ts";
@@ -12,7 +12,7 @@ import { createApp } from "./app.ts";
 import { AuthFailures } from "./auth_failures.ts";
 import { Fleet } from "./fleet.ts";
 import { Ingest } from "./ingest.ts";
-import { listening, readTls } from "./listen.ts";
+import { readTls } from "./tls.ts";
 import { Live } from "./live.ts";
 import { createMetrics } from "./metrics.ts";
 import { Notifier } from "./notify.ts";
@@ -58,16 +58,7 @@ export async function startManager(
   const startedAt = now();
   const beganAt = performance.now();
   const tls = settings.tls === null ? null : readTls(settings.tls);
-  try {
-    mkdirSync(settings.stateDirectory, { recursive: true, mode: 0o700 });
-  } catch (cause) {
-    const { code } = cause as { code?: string };
-    throw new SettingError(
-      "STATE_DIR",
-      settings.stateDirectory,
-      `must be a directory, or one that can be made (${code})`,
-    );
-  }
+  makeStateDirectory(settings.stateDirectory);
   const store = await openStore(settings.databasePath, { log });
   const closers: (() => void | Promise<void>)[] = [() => store.close()];
   const closeAll = async () => {
@@ -157,7 +148,7 @@ export async function startManager(
           });
         },
       });
-    const server = listening(settings.listen, settings.port, serve);
+    const server = listening("MANAGER", settings.listen, settings.port, serve);
 
     // --- clocks
     let stopped = false;

@@ -2,6 +2,7 @@
 import { dlopen } from "bun:ffi";
 import * as fs from "node:fs";
 import { dirname } from "node:path";
+import { SettingError } from "./config.ts";
 
 /** A state file or directory that cannot be used; the message is one line with the remedy. */
 export class StateError extends Error {
@@ -84,6 +85,15 @@ export function syncDirectory(directory: string): void {
     fs.fsyncSync(descriptor);
   } finally {
     fs.closeSync(descriptor);
+  }
+}
+
+/** The directory that STATE_DIR names, made 0700 where absent. @throws SettingError */
+export function makeStateDirectory(path: string): void {
+  try {
+    fs.mkdirSync(path, { recursive: true, mode: 0o700 });
+  } catch (cause) {
+    throw new SettingError("STATE_DIR", path, `must be a directory, or one that can be made (${code(cause)})`);
   }
 }
 

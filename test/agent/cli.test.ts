@@ -57,6 +57,57 @@ test.each([
   expect(readdirSync(own.path)).toEqual([]);
 });
 
+describe("where it cannot start: one line that names the setting, and its exit code", () => {
+  const starts = (environment: Record<string, string>, flags: string[] = []) =>
+    runAgent(flags, own.path, { ...LOOPBACK, STATE_DIR: state, LOG_LEVEL: "error", ...environment });
+
+  test("a port that another agent serves", async () => {
+    using other = Bun.serve({ port: 0, hostname: "127.0.0.1", reusePort: true, fetch: () => new Response() });
+    expect(await starts({ AGENT_PORT: String(other.port) })).toEqual({
+      exitCode: 1,
+      stdout: "",
+      stderr: `agent: cannot listen on 127.0.0.1, port ${other.port}: another program does: end it, or set AGENT_PORT\n`,
+    });
+  });
+
+  test("an address that this host has not", async () => {
+    expect(await starts({ AGENT_LISTEN: "192.0.2.1" })).toEqual({
+      exitCode: 1,
+      stdout: "",
+      stderr:
+        "agent: cannot listen on 192.0.2.1, port 0: this host has no such address: set AGENT_LISTEN to one it has\n",
+    });
+  });
+
+  test.each([[[]], [["-once"]], [["-dump", "dump.json"]], [["-reset"]]])(
+    "%p: a state directory that is none",
+    async (flags) => {
+      writeFileSync(state, "");
+      expect(await starts({}, flags)).toEqual({
+        exitCode: 2,
+        stdout: "",
+        stderr: `agent: STATE_DIR=${JSON.stringify(state)}: must be a directory, or one that can be made (EEXIST)\n`,
+      });
+    },
+  );
+
+  test("an outbox that is a symbolic link: refused, and what it names is left alone", async () => {
+    const elsewhere = join(own.path, "elsewhere");
+    mkdirSync(state);
+    mkdirSync(elsewhere);
+    writeFileSync(join(elsewhere, "000000000001-1.json"), "precious");
+    symlinkSync(elsewhere, join(state, "agent_outbox"));
+    for (const flags of [[], ["-once"]]) {
+      expect(await starts({}, flags)).toEqual({
+        exitCode: 1,
+        stdout: "",
+        stderr: `agent: ${join(state, "agent_outbox")} is not a directory: remove it\n`,
+      });
+    }
+    expect(readFileSync(join(elsewhere, "000000000001-1.json"), "utf8")).toBe("precious");
+  });
+});
+
 /** A directory of programs that print what was captured: in front of the host's own on the PATH. */
 function capturedPrograms(): string {
   const directory = join(own.path, "bin");
