@@ -61,8 +61,10 @@ while [ $# -gt 0 ]; do
   case $1 in
     -h | --help | -help) usage && exit 0 ;;
     --no-start) start=no && shift && continue ;;
-    --yes) consent=remove && shift && continue ;;
-    --keep-state) consent=keep && shift && continue ;;
+    --yes | --keep-state)
+      [ -z "$consent" ] || [ "$consent" = "$1" ] || wrong 'choose one: --yes or --keep-state'
+      consent=$1 && shift && continue
+      ;;
     --userspace-wireguard) userspace=yes && shift && continue ;;
     --*)
       [ -n "${2:-}" ] || wrong "$1 needs a value, or is no option"
@@ -118,7 +120,7 @@ if [ -n "$uninstall" ]; then
     [ -t 0 ] || wrong "say what becomes of $state and $env_file: --yes removes them, --keep-state keeps them"
     printf 'Remove %s and %s for good? [y/N] ' "$state" "$env_file"
     read -r answer || answer=''
-    case $answer in y | Y | yes) consent=remove ;; *) die 'nothing was removed' ;; esac
+    case $answer in y | Y | yes) consent=--yes ;; *) die 'nothing was removed' ;; esac
   fi
   if systemd_runs && [ -e "$unit" ]; then
     systemctl disable --quiet --now "$name.service" || die "systemctl cannot stop $name: nothing was removed"
@@ -131,7 +133,7 @@ if [ -n "$uninstall" ]; then
     systemctl daemon-reload
     systemctl reset-failed "$name.service" 2>/dev/null || :
   fi
-  if [ "$consent" = keep ]; then
+  if [ "$consent" = --keep-state ]; then
     say "kept: $state, $env_file and the user $name"
   else
     rm -f "$env_file"
@@ -236,7 +238,7 @@ esac
 outcome=unchanged
 # put MODE FROM TO: replaces TO at once and as a whole, if it differs.
 put() {
-  if [ -f "$3" ] && cmp -s "$2" "$3"; then
+  if [ -f "$3" ] && [ ! -L "$3" ] && cmp -s "$2" "$3"; then
     chmod "$1" "$3"
     return
   fi
@@ -262,7 +264,8 @@ if [ -n "$psk_file" ]; then
   # systemd would make it too; a staged one it gives to the user.
   install -d -m 700 "$state"
   put 600 "$work/psk" "$key"
-  [ -n "$root" ] || chown "$name:$name" "$state" "$key"
+  # The directory is the user's, who may have put a link there meanwhile: what it names stays whose it is.
+  [ -n "$root" ] || chown -h "$name:$name" "$state" "$key"
 fi
 
 if [ -n "$root" ]; then

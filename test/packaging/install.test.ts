@@ -1,7 +1,17 @@
 // install.sh below a directory of its own (--root), as any user, with small scripts for binaries: what it refuses, what it
 // writes with which modes, that a second run changes nothing, that no key is shown, and that nothing is left afterwards.
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describeWith } from "../support/needs.ts";
@@ -236,6 +246,12 @@ describe("install.sh", () => {
       2,
       "uninstall takes --yes, --keep-state and --root",
     ],
+    [
+      "uninstall with both words on the state",
+      () => ["uninstall", "agent", "--keep-state", "--yes"],
+      2,
+      "choose one: --yes or --keep-state",
+    ],
   ])("%s is refused in one line, and nothing changes", (_, words, code, message) => {
     const before = stage();
     const answer = run(words());
@@ -243,6 +259,18 @@ describe("install.sh", () => {
     expect(answer.stderr).toContain(message);
     expect(answer.stderr).toMatch(/^install\.sh: .*\n$/);
     expect(stage()).toEqual(before);
+  });
+
+  test("a link where the key belongs is replaced; what it names stays as it was, also with the same content", () => {
+    run(["agent", agent, ...URL, "--psk-file", "-"], KEY);
+    const key = join(root, "var/lib/kattila-agent/kattila.psk");
+    const elsewhere = join(root, "elsewhere");
+    writeFileSync(elsewhere, KEY, { mode: 0o644 });
+    rmSync(key);
+    symlinkSync(elsewhere, key);
+    expect(run(["agent", agent, "--psk-file", "-"], KEY).code).toBe(0);
+    expect([lstatSync(key).isFile(), (lstatSync(key).mode & 0o777).toString(8)]).toEqual([true, "600"]);
+    expect((statSync(elsewhere).mode & 0o777).toString(8)).toBe("644");
   });
 
   test("a bad binary does not replace a good one", () => {
