@@ -35,6 +35,8 @@ type Refusal = { status: number; code: string; message: string; extra?: Partial<
 type Opened = {
   envelope: Envelope;
   psk: string;
+  /** The key is a previous one. */
+  pskIsOld: boolean;
   data: JsonObject;
   nonce: string | null;
   agentId: string | null;
@@ -47,7 +49,7 @@ export type IngestOptions = {
   psk: PskSource;
   key: SigningKey;
   authFailures: AuthFailures;
-  /** A previous PSK was used: for psk_old. */
+  /** This agent used a previous PSK: for psk_old. */
   onOldPsk(agentId: string, now: number): void;
   now?: () => number;
 };
@@ -108,6 +110,7 @@ export class Ingest {
     const opened: Opened = {
       envelope,
       psk: keys[index]!,
+      pskIsOld: index > 0,
       data,
       nonce: typeof data.nonce === "string" && data.nonce.length <= 64 ? data.nonce : null,
       agentId: typeof data.agent_id === "string" && data.agent_id.length <= 64 ? data.agent_id : null,
@@ -129,7 +132,6 @@ export class Ingest {
         extra: { field: "v" },
       });
     }
-    if (index > 0 && opened.agentId !== null) this.options.onOldPsk(opened.agentId, this.#now());
     try {
       if (data.type === "relay") return await this.#takeRelay(opened, source);
       if (data.type === "register") return await this.#takeRegister(opened, relayPath, source);
@@ -280,6 +282,8 @@ export class Ingest {
         message: "sig: is not by the key that this agent registered",
       });
     }
+    // Of agents that proved who they are: who holds an old key alone could name any, and any number of them.
+    if (opened.pskIsOld) this.options.onOldPsk(agent.agent_id, this.#now());
     if (agent.blocked)
       return this.#refuse(opened, { status: 403, code: "blocked", message: "an administrator blocked this agent" });
     const receivedAt = this.#now();

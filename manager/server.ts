@@ -158,6 +158,7 @@ export async function startManager(
           fleet.takeTopology(fleet.topology.advance(turn.now), turn);
           const failures = authFailures.drain();
           if (failures.length > 0) fleet.takeAlarms(fleet.alarms.onSecurity(failures, turn.now), turn);
+          for (const id of oldPskUsers.keys()) if (!fleet.agents.has(id)) oldPskUsers.delete(id);
           fleet.takeAlarms(fleet.alarms.onPsk(psk.status, oldPskUsers, turn.now), turn);
           fleet.takeAlarms(fleet.alarms.onTime(fleet.topology, turn.now), turn);
         })

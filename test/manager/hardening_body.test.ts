@@ -553,6 +553,42 @@ describe("rotation of the PSK", () => {
   }, 20_000);
 });
 
+test("psk_old is about agents that proved who they are: not whom the holder of an old key names, nor who was forgotten", async () => {
+  const [old, current] = ["old", "current"].map((word) => `${word}-psk-of-this-test-`.repeat(2)) as [string, string];
+  const own = await ground({ PSK: old });
+  try {
+    const [slow, named] = [await registered(own, "slow"), await registered(own, "named")];
+    await own.stop();
+    await own.start({ PSK: current });
+    own.clock.at = Date.now() + 3 * 3_600_000;
+    const stranger = await signingKey();
+    for (const id of [named.id, crypto.randomUUID(), "anything at all"]) {
+      const data = JSON.stringify(reportData(id, 1, own.now()));
+      expect((await sendTo(UPDATES, await seal(data, old, stranger), own)).status).not.toBe(200);
+      expect((await sendTo(REGISTER, await seal(data, old, stranger), own)).status).not.toBe(201);
+    }
+    const data = JSON.stringify(reportData(slow.id, 1, own.now()));
+    expect((await sendTo(UPDATES, await seal(data, old, slow.key), own)).status).toBe(200);
+    const about = async () => {
+      await own.advance();
+      const { alarms } = (await (await fetch(`${own.url}/status/alarms`)).json()) as {
+        alarms: Record<string, string>[];
+      };
+      return alarms.filter(({ code }) => code === "psk_old").map(({ agent_id: id }) => id);
+    };
+    expect(await about()).toEqual([slow.id]);
+    const forgotten = await fetch(`${own.url}/status/admin/reset`, {
+      method: "POST",
+      headers: { Authorization: `Bearer ${own.adminToken}`, "Content-Type": "application/json" },
+      body: JSON.stringify({ agent_id: slow.id }),
+    });
+    expect(forgotten.status).toBe(200);
+    expect(await about()).toEqual([]);
+  } finally {
+    await own.remove();
+  }
+});
+
 describe("time", () => {
   // A clock that stands still, so that the edge is exact.
   beforeAll(() => {
