@@ -2,6 +2,7 @@
 // turn of the queue is decided in memory, committed in one transaction, and only then answered. When a commit fails,
 // memory is ahead of the database and is built anew from it.
 import type { Event } from "../shared/api.ts";
+import { parseObject } from "../shared/json.ts";
 import { type Log, reason } from "../shared/log.ts";
 import type { Report } from "../shared/report.ts";
 import { Alarms } from "./alarms/alarms.ts";
@@ -166,8 +167,11 @@ export class Fleet {
     const replayed = new Set<string>();
     const highest = new Map<string, number>();
     const replay = (stored: StoredReport) => {
-      const parsed = parseReport(JSON.parse(stored.data), this.topology.effective(stored.agent_id));
-      if (!parsed.success || !this.agents.has(stored.agent_id)) return;
+      // Bytes that somebody altered are no reason not to start: -verify-log tells of them.
+      const read = parseObject(stored.data);
+      if (!read.ok || !this.agents.has(stored.agent_id)) return;
+      const parsed = parseReport(read.value, this.topology.effective(stored.agent_id));
+      if (!parsed.success) return;
       const before = highest.get(stored.agent_id) ?? null;
       const observation = observationOf(stored, parsed.data, before);
       highest.set(stored.agent_id, Math.max(before ?? 0, stored.tick));

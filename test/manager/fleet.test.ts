@@ -4,7 +4,7 @@ import { Fleet } from "../../manager/fleet.ts";
 import type { AgentRecord } from "../../manager/model.ts";
 import type { Store } from "../../manager/store/store.ts";
 import { createLog } from "../../shared/log.ts";
-import { AGENT, OTHER, type Place, place, T0 } from "../store/support.ts";
+import { AGENT, OTHER, type Place, place, report, T0 } from "../store/support.ts";
 
 const RETIRED = "2d2f3f6e-56c1-4f6a-9f43-1a2b3c4d5e6f";
 const record = (agent_id: string, byte: number): AgentRecord => ({
@@ -66,3 +66,18 @@ test("an agent that is forgotten in the turn in which it was written is forgotte
   expect([...fleet.agents.values()]).toEqual([renamed]);
   await store.close();
 });
+
+test.each(["", "{", "null", "[]", '{"wireguard":5}', "\u0000"])(
+  "a stored report whose bytes became %j is passed over at start",
+  async (data) => {
+    using own = place();
+    const store = await own.open();
+    const altered = { ...report(1, { data: "{}" }), data, received_at: T0 - 1000, observed_at: T0 - 1000 };
+    await store.commit({ agents: [record(AGENT, 1)], reports: [altered] });
+    await store.close();
+    const { fleet, store: again } = await loaded(own);
+    expect([...fleet.agents.keys()]).toEqual([AGENT]);
+    expect(fleet.topology.effective(AGENT)).toBeNull();
+    await again.close();
+  },
+);
