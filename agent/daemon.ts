@@ -11,7 +11,7 @@ const START_JITTER_MS = 2000;
 const SHUTDOWN_MS = 7000;
 
 /** The first moment of the grid after `now`: missed ones are passed over, none is late by more than its own work. */
-export function nextOnGrid(origin: number, intervalMs: number, now: number): number {
+function nextOnGrid(origin: number, intervalMs: number, now: number): number {
   return origin + Math.max(1, Math.floor((now - origin) / intervalMs) + 1) * intervalMs;
 }
 

@@ -4,7 +4,7 @@ import { type Candidate, candidates, probeFilter } from "./candidates.ts";
 import { exchange } from "./wire.ts";
 
 /** 1-protocol.md, Relay. */
-export const PROBES_A_ROUND = 32;
+const PROBES_A_ROUND = 32;
 export const PROBES_BY_HAND = 256;
 const PROBES_AT_ONCE = 4;
 const PROBE_TIMEOUT_MS = 2000;

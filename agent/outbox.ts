@@ -6,7 +6,7 @@ import { syncDirectory, writePrivate } from "../shared/files.ts";
 import type { Log } from "../shared/log.ts";
 import type { Unstamped } from "./report.ts";
 
-export const OUTBOX_LIMIT_BYTES = 16 * 1024 * 1024;
+const OUTBOX_LIMIT_BYTES = 16 * 1024 * 1024;
 export const OUTBOX_LIMIT_MS = 24 * 3_600_000;
 /** Reports that a manager's schema refused, kept for a look. */
 const MAX_REJECTED = 20;

@@ -30,7 +30,7 @@ export const SESSION_COOKIE = "kattila_session";
 /** A dashboard on a wall should not ask every week. */
 export const SESSION_MS = 30 * 86_400_000;
 /** Logins beyond this: the oldest session ends. */
-export const MAX_SESSIONS = 256;
+const MAX_SESSIONS = 256;
 
 // Any of these says that somebody forwarded the request: the connection's address is not the client's.
 const FORWARDING_HEADERS = [
@@ -60,7 +60,7 @@ export function sha256(text: string): string {
 }
 
 /** Whether a Host header names this machine's loopback. */
-export function isLoopbackHost(host: string | null): boolean {
+function isLoopbackHost(host: string | null): boolean {
   if (host === null) return false;
   const name = host.replace(/:[0-9]+$/, "").toLowerCase();
   return name === "localhost" || name.endsWith(".localhost") || name === "[::1]" || /^127\.[0-9.]+$/.test(name);
@@ -70,7 +70,7 @@ function isLoopbackAddress(address: string): boolean {
   return address === "::1" || address.startsWith("127.");
 }
 
-export function isForwarded(facts: RequestFacts): boolean {
+function isForwarded(facts: RequestFacts): boolean {
   return FORWARDING_HEADERS.some((name) => facts.header(name) !== null);
 }
 

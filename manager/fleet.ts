@@ -63,7 +63,7 @@ function viaOf(relayPath: readonly string[]): "direct" | "relay" {
   return relayPath.length === 0 ? "direct" : "relay";
 }
 
-export function observationOf(row: ReportRow, report: Report, highestTick: number | null): Observation {
+function observationOf(row: ReportRow, report: Report, highestTick: number | null): Observation {
   const age = row.received_at - row.observed_at;
   return {
     report,
@@ -78,7 +78,7 @@ export function observationOf(row: ReportRow, report: Report, highestTick: numbe
 }
 
 /** Rows of agent_interfaces as a report gives them. */
-export function interfaceRows(agentId: string, report: Report): InterfaceRow[] {
+function interfaceRows(agentId: string, report: Report): InterfaceRow[] {
   const wireguard = new Map((report.wireguard ?? []).map((wg) => [wg.interface, wg]));
   return (report.interfaces ?? []).map((item) => ({
     agent_id: agentId,

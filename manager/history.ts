@@ -64,7 +64,7 @@ function loss(sender: readonly Reading[], receiver: readonly Reading[], at: numb
 }
 
 /** Samples of an edge from both ends' readings, oldest first, thinned to MAX_SAMPLES. Pure. */
-export function samplesOf(a: readonly Reading[], b: readonly Reading[]): Sample[] {
+function samplesOf(a: readonly Reading[], b: readonly Reading[]): Sample[] {
   // The end with more to say sets the moments; the other end fills what the first cannot know.
   const [main, other] = a.length >= b.length ? [a, b] : [b, a];
   const samples: Sample[] = [];

@@ -14,7 +14,7 @@ export function agentStatus(lastSeenAt: number | null, intervalSeconds: number |
 }
 
 /** Interface addresses without length, loopback and link-local left out, in the report's order. */
-export function reportAddresses(report: Report | null): string[] {
+function reportAddresses(report: Report | null): string[] {
   const addresses = new Set<string>();
   for (const item of report?.interfaces ?? []) {
     for (const text of item.addresses) {

@@ -1,7 +1,7 @@
 // Owns the reading of JSON that a stranger wrote: what 5-hardening.md refuses before any schema looks at it. Pure.
 
 /** Deeper nesting than this is refused; a report needs 5. */
-export const MAX_JSON_DEPTH = 32;
+const MAX_JSON_DEPTH = 32;
 
 export type JsonObject = { [key: string]: unknown };
 export type JsonResult = { ok: true; value: JsonObject } | { ok: false; message: string };

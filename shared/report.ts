@@ -63,7 +63,7 @@ const nonce = z.string().check(z.regex(/^[0-9a-f]{32}$/, "must be 32 lowercase h
 /** A WireGuard or Ed25519 public key: base64 of 32 bytes. */
 const publicKey = z.string().check(z.regex(/^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$/, "must be base64 of 32 bytes"));
 
-export const INTERFACE_KINDS = [
+const INTERFACE_KINDS = [
   "physical",
   "loopback",
   "wireguard",
@@ -268,7 +268,7 @@ export const registerSchema = z.object({
 });
 
 /** The envelope's outer shape: see envelope.ts for what is checked about it, and in which order. */
-export const envelopeSchema = z.object({
+const envelopeSchema = z.object({
   v: z.literal(1),
   data: z.string(),
   hmac: z.string().check(z.regex(/^[0-9a-f]{64}$/, "must be 64 lowercase hex digits")),
@@ -318,7 +318,6 @@ export const ackSchema = z.object({
 export type Report = z.infer<typeof reportSchema>;
 export type Register = z.infer<typeof registerSchema>;
 export type Relay = z.infer<typeof relaySchema>;
-export type Reset = z.infer<typeof resetSchema>;
 export type Ack = z.infer<typeof ackSchema>;
 export type Envelope = z.infer<typeof envelopeSchema>;
 export type Interface = z.infer<typeof interfaceSchema>;

@@ -18,10 +18,10 @@ export type Message = {
 /** Effects named in a message; the others are counted. */
 const NAMED_EFFECTS = 20;
 /** An alert that Alertmanager does not hear of again ends after this: five of our repetitions. */
-export const ALERT_LIFE_MS = 5 * 60_000;
+const ALERT_LIFE_MS = 5 * 60_000;
 
 /** The key by which a receiver recognises a transition that it has already. */
-export function transitionKey({ alarm_id, sequence }: Told): string {
+function transitionKey({ alarm_id, sequence }: Told): string {
   return `${alarm_id}-${sequence}`;
 }
 
@@ -66,12 +66,12 @@ function rootOf(id: string, alarms: ReadonlyMap<string, AlarmRow>): string | nul
   return row?.id ?? null;
 }
 
-export function isOver({ alarm }: Message): boolean {
+function isOver({ alarm }: Message): boolean {
   return alarm.state === "resolved";
 }
 
 /** `[critical] agent_down` or `[resolved] agent_down`. */
-export function titleOf(message: Message): string {
+function titleOf(message: Message): string {
   return `[${isOver(message) ? "resolved" : message.alarm.severity}] ${message.alarm.code}`;
 }
 
@@ -88,7 +88,7 @@ function text(value: unknown): string | null {
 }
 
 /** The body for people, a few lines. */
-export function textOf(message: Message): string {
+function textOf(message: Message): string {
   const { alarm, transitions, effects } = message;
   const note = transitions.at(-1)!.note;
   const lines = [
@@ -111,7 +111,7 @@ function publicAlarm({ since_at: _since, memory: _memory, ...alarm }: AlarmRow):
 export type Body = { json: unknown; headers: Record<string, string> };
 
 /** The webhook's own format; see README. */
-export function webhookBody(message: Message, now: number): Body {
+function webhookBody(message: Message, now: number): Body {
   return {
     headers: { "Idempotency-Key": message.key },
     json: {
@@ -153,7 +153,7 @@ const NTFY_TAG: Record<Severity, string> = {
 const NTFY_TEXT_CHARACTERS = 1000;
 
 /** ntfy's "publish as JSON": https://docs.ntfy.sh/publish/#publish-as-json */
-export function ntfyBody(message: Message, topic: string): Body {
+function ntfyBody(message: Message, topic: string): Body {
   const over = isOver(message);
   return {
     headers: {},
@@ -198,7 +198,7 @@ export function alertOf(alarm: AlarmRow, now: number, effects: readonly AlarmRow
 const RANK: readonly Severity[] = ["info", "warning", "critical"];
 
 /** The alerts of a message; one whose severity rose ends under its former label. */
-export function alertsOf(message: Message, now: number): Alert[] {
+function alertsOf(message: Message, now: number): Alert[] {
   const { alarm } = message;
   const alerts = [alertOf(alarm, now, message.effects)];
   const rose = message.transitions.some((transition) => transition.note?.includes("→") === true);

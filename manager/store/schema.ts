@@ -197,7 +197,7 @@ const MIGRATIONS: readonly string[] = [
 /** The user_version that this program writes, and the highest that it reads. */
 export const SCHEMA_VERSION = MIGRATIONS.length;
 
-export function schemaVersion(database: Database): number {
+function schemaVersion(database: Database): number {
   return (database.query("PRAGMA user_version").get() as { user_version: number }).user_version;
 }
 

@@ -21,6 +21,3 @@ export function toggleLayer(filter: Filter, layer: Layer): string | null {
   const chosen = LAYERS.filter((item) => filter.layers.has(item) !== (item === layer));
   return chosen.length === LAYERS.length ? null : chosen.join(".") || "none";
 }
-
-/** What the map's filter is called by, to carry it from view to view. */
-export const FILTER_KEYS = ["layers", "network", "foreign", "edges"] as const;
