@@ -6,8 +6,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { startManager } from "../manager/server.ts";
 import { managerSettings } from "../manager/settings.ts";
+import { SettingError, settings } from "../shared/config.ts";
 import { readPrivate } from "../shared/files.ts";
-import { createLog } from "../shared/log.ts";
+import { createLog, reason } from "../shared/log.ts";
 import { demoNetwork } from "../test/fleet/demo_network.ts";
 import { createDriver } from "../test/fleet/drive.ts";
 
@@ -15,26 +16,35 @@ const PAST_MS = 30 * 60_000;
 const PAST_STEP_MS = 10_000;
 const PAST_INTERVAL_S = 30;
 
-const port = process.env.MANAGER_PORT ?? "5086";
 const directory = mkdtempSync(join(tmpdir(), "kattila-demo-"));
-const settings = managerSettings(
-  {
-    MANAGER_LISTEN: process.env.MANAGER_LISTEN ?? "127.0.0.1",
-    MANAGER_PORT: port,
-    DB_PATH: join(directory, "demo.db"),
-    STATE_DIR: directory,
-  },
-  directory,
-);
+const removeDirectory = () => rmSync(directory, { recursive: true, force: true });
 
 let virtual: number | null = Date.now() - PAST_MS;
 const now = () => virtual ?? Date.now();
 
-process.stdout.write("demo: a fleet of 50 agents reports the last half hour …\n");
-const manager = await startManager(settings, createLog("error"), { now });
+async function begin() {
+  const seed = settings(process.env).wholeNumber("DEMO_SEED", 7, 0, 2 ** 32 - 1, "a whole number");
+  const own = managerSettings(
+    {
+      MANAGER_LISTEN: process.env.MANAGER_LISTEN ?? "127.0.0.1",
+      MANAGER_PORT: process.env.MANAGER_PORT,
+      DB_PATH: join(directory, "demo.db"),
+      STATE_DIR: directory,
+    },
+    directory,
+  );
+  process.stdout.write("demo: a fleet of 50 agents reports the last half hour …\n");
+  const manager = await startManager(own, createLog("error"), { now });
+  return { manager, demo: demoNetwork(seed, now()) };
+}
+
+const { manager, demo } = await begin().catch((error: unknown) => {
+  removeDirectory();
+  process.stderr.write(`demo: ${reason(error)}\n`);
+  process.exit(error instanceof SettingError ? 2 : 1);
+});
 const url = manager.url.replace(/\/$/, "");
 const psk = readPrivate(join(directory, "kattila.psk"))!.trim();
-const demo = demoNetwork(Number(process.env.DEMO_SEED ?? 7), now());
 const driver = await createDriver(demo.network, url, psk, now(), PAST_INTERVAL_S);
 
 let stopping = false;
@@ -42,7 +52,7 @@ const stop = async () => {
   if (stopping) return;
   stopping = true;
   await manager.stop();
-  rmSync(directory, { recursive: true, force: true });
+  removeDirectory();
   process.exit(0);
 };
 process.on("SIGINT", () => void stop());
