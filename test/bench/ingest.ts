@@ -21,12 +21,12 @@ export async function benchIngest(): Promise<void> {
   const limitServer = join(import.meta.dir, "limit_server.ts");
   const root = join(import.meta.dir, "../..");
   try {
-    // As old as the first report will be: no handshake lies in its future.
-    const network = ringNetwork(AGENTS, PEERS, Date.now() - ROUNDS * INTERVAL_S * 1000);
     const run = async (name: string, command: string[], path: string, env: Record<string, string> = {}) => {
       const child = await start(command, { cwd: directory, env, until: /https?:\/\// });
       try {
         const url = /https?:\/\/\S+/.exec(child.firstLine)![0].replace(/\/$/, "");
+        // Its own network: time in it only goes on. As old as the first report will be: no handshake lies in its future.
+        const network = ringNetwork(AGENTS, PEERS, Date.now() - ROUNDS * INTERVAL_S * 1000);
         const senders = await createSenders(network, url, PSK);
         for (const [i, sender] of senders.entries()) await sender.register(network.hosts[i]!.hostname, Date.now());
         const bodies = await signedReports(network, senders, ROUNDS, Date.now(), INTERVAL_S);
