@@ -218,6 +218,9 @@ const deliverySchema = z.object({
 
 const version = z.int().check(z.minimum(1));
 
+/** An agent has 7; each that fails is an alarm. */
+const MAX_COLLECTORS = 64;
+
 export const reportSchema = z.object({
   v: version,
   type: z.literal("report"),
@@ -235,7 +238,11 @@ export const reportSchema = z.object({
   dropped: count,
   delivery: z.optional(z.nullable(deliverySchema)),
   /** Collector name → "ok", "partial: …" or "error: …". */
-  collectors: z.record(text, text),
+  collectors: z
+    .record(text, text)
+    .check(
+      z.refine((value) => Object.keys(value).length <= MAX_COLLECTORS, `must have at most ${MAX_COLLECTORS} fields`),
+    ),
   system: z.nullable(systemSchema),
   interfaces: z.nullable(list(interfaceSchema)),
   routes: z.nullable(list(routeSchema)),

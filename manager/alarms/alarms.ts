@@ -99,7 +99,11 @@ export class Alarms {
     this.#facts.set(agentId, facts);
     const context = this.#context(agentId, observation, previous, facts, topology, now);
     const live = new Map<string, AlarmRow[]>();
-    for (const row of this.#ledger.ofAgent(agentId)) live.set(row.code, [...(live.get(row.code) ?? []), row]);
+    for (const row of this.#ledger.ofAgent(agentId)) {
+      const rows = live.get(row.code);
+      if (rows === undefined) live.set(row.code, [row]);
+      else rows.push(row);
+    }
     for (const rule of RULES) {
       if (rule.listens === "signal") continue;
       const decides = rule.listens === "arrival" || (!observation.late && !observation.superseded);

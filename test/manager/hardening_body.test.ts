@@ -262,6 +262,7 @@ describe("JSON that the schema refuses: 422 that names the field", () => {
     ["interfaces[0].kind", "starship"],
     ["interfaces[0].up", "yes"],
     ["collectors", []],
+    ["collectors", Object.fromEntries(Array.from({ length: 65 }, (_, i) => [`c${i}`, "error: x"]))],
     ["system", "hel-1"],
   ];
   test.each(FIELDS)("%s", async (field, value) => {
