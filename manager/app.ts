@@ -16,6 +16,7 @@ import {
   SESSION_COOKIE,
   SESSION_MS,
 } from "./access.ts";
+import { sourceOf } from "./auth_failures.ts";
 import { acknowledge, type AdminOptions, adminReset, silence } from "./admin.ts";
 import { dot } from "./export/dot.ts";
 import { mermaid } from "./export/mermaid.ts";
@@ -151,7 +152,8 @@ export function createApp(options: AppOptions): Hono<{ Bindings: Bindings }> {
 
   const loginFailures = new Map<string, { count: number; since: number }>();
   route("POST", "/status/login", null, async ({ request, facts, bindings }) => {
-    const source = clientAddress(facts, access.settings.trustedProxies);
+    const address = clientAddress(facts, access.settings.trustedProxies);
+    const source = sourceOf(address);
     // First the body: of many whose bodies come late and together, each must see the failures of those before it.
     const body = await readBody(request, 4096);
     const failures = loginFailures.get(source);
@@ -173,7 +175,7 @@ export function createApp(options: AppOptions): Hono<{ Bindings: Bindings }> {
       throw new HttpError(401, "unauthenticated", "this is neither READ_TOKEN nor ADMIN_TOKEN");
     }
     await fleet.mutate((turn) => void (turn.batch.meta = { ...turn.batch.meta, sessions: access.dump() }));
-    const forwardedTls = bindings.remote !== source && facts.header("x-forwarded-proto") === "https";
+    const forwardedTls = bindings.remote !== address && facts.header("x-forwarded-proto") === "https";
     const secure = bindings.tls || forwardedTls ? "; Secure" : "";
     return json(
       200,

@@ -39,3 +39,17 @@ test("bad MACs are counted by source, 64 at most, then one for all; a quiet sour
   expect([...drained.keys()]).toEqual(["10.1.1.1"]);
   expect(failures.total).toBe(101);
 });
+
+test("one who has a /64 of the Internet is one source, under the address that came first; a mesh's own addresses are apart", () => {
+  const failures = new AuthFailures(1000);
+  for (let i = 1; i <= 300; i++) failures.note(`2001:db8:1:2::${i.toString(16)}`, 0);
+  for (const address of ["2001:db8:1:3::1", "fd00::1", "fd00::2", "10.0.0.1", "10.0.0.2"]) failures.note(address, 0);
+  expect(failures.drain()).toEqual([
+    { source: "2001:db8:1:2::1", count: 300 },
+    { source: "2001:db8:1:3::1", count: 1 },
+    { source: "fd00::1", count: 1 },
+    { source: "fd00::2", count: 1 },
+    { source: "10.0.0.1", count: 1 },
+    { source: "10.0.0.2", count: 1 },
+  ]);
+});
