@@ -105,17 +105,19 @@ export function settings(environment: Environment) {
     baseUrls(name: string, fallback: string): string[] {
       return (items(name) ?? [fallback]).map((item) => {
         const allowed = "must be http:// or https:// URLs such as http://10.0.0.1:5086, comma-separated";
+        // Behind either sign there may be a password or a token.
+        const shown = /[@?]/.test(item) ? null : item;
         let url: URL;
         try {
           url = new URL(item);
         } catch {
-          throw new SettingError(name, item.includes("@") ? null : item, allowed);
+          throw new SettingError(name, shown, allowed);
         }
         if (url.username !== "" || url.password !== "")
           throw new SettingError(name, null, `${allowed}, without user or password`);
-        if ((url.protocol !== "http:" && url.protocol !== "https:") || url.search !== "" || url.hash !== "") {
-          throw new SettingError(name, item, allowed);
-        }
+        if (url.protocol !== "http:" && url.protocol !== "https:") throw new SettingError(name, shown, allowed);
+        if (url.search !== "" || url.hash !== "")
+          throw new SettingError(name, shown, `${allowed}, without query or fragment`);
         return url.href.replace(/\/+$/, "");
       });
     },
