@@ -65,6 +65,10 @@ export type TopologyReader = {
   /** Edges that end at a node (agent id or `wg:<key>`). */
   edgesOf(nodeId: string): TopologyEdge[];
   edges(): Iterable<TopologyEdge>;
+  /** Addresses at which an agent's peers see it behind NAT. */
+  natAddressesOf(agentId: string): Set<string>;
+  /** A node whose working tunnel to this agent shook hands after that moment; null: none. */
+  handshakeSince(agentId: string, after: number): string | null;
   node(nodeId: string): TopologyNode | null;
   nodes(): Iterable<TopologyNode>;
   networks(): Iterable<TopologyNetwork>;

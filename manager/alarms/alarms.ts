@@ -572,12 +572,7 @@ export class Alarms {
 
   /** A peer that shook hands with this host after its agent's last word; null: none says so. */
   #aliveBy(agentId: string, heard: Heard, topology: TopologyReader): string | null {
-    for (const edge of topology.edgesOf(agentId)) {
-      if (edge.layer !== "wireguard" || edge.state !== "up") continue;
-      if ((edge.latest_handshake_at ?? 0) <= heard.at + ALIVE_SLACK_MS) continue;
-      return edge.a.node === agentId ? edge.b.node : edge.a.node;
-    }
-    return null;
+    return topology.handshakeSince(agentId, heard.at + ALIVE_SLACK_MS);
   }
 
   // --- the rest

@@ -1,5 +1,4 @@
 // Owns what the silence of agents means together: the manager is cut off, a site is, or each is alone. Pure.
-import { parseEndpoint } from "../../shared/net.ts";
 import type { TopologyReader } from "../model.ts";
 
 /** An agent as far as silence goes. */
@@ -52,11 +51,7 @@ export function siteKeys(agentId: string, topology: TopologyReader): string[] {
     if (route.gateway.startsWith("fe80:") && mac === undefined) continue;
     keys.add(`gateway ${route.gateway}${mac === undefined ? "" : ` (${mac})`}`);
   }
-  for (const edge of topology.edgesOf(agentId)) {
-    const end = edge.a.node === agentId ? edge.a : edge.b;
-    const address = end.nat && end.endpoint !== null ? parseEndpoint(end.endpoint)?.address : undefined;
-    if (address !== undefined) keys.add(`address ${address}`);
-  }
+  for (const address of topology.natAddressesOf(agentId)) keys.add(`address ${address}`);
   return [...keys];
 }
 

@@ -95,8 +95,6 @@ export function linkView(link: Link, reason: string | null, form: Form, carriers
     const bps = sender?.txBps ?? receiver?.rxBps ?? null;
     return live && bps !== null ? Math.round(bps) : null;
   };
-  const word = (arc: Arc | null) =>
-    ({ listed: arc === null ? null : { memory: arc } }) as Parameters<typeof newestHandshake>[0];
   const observedBy: string[] = [];
   if (arcA !== null && a.agent !== null) observedBy.push(a.agent.id);
   if (arcB !== null && b.agent !== null) observedBy.push(b.agent.id);
@@ -110,7 +108,7 @@ export function linkView(link: Link, reason: string | null, form: Form, carriers
     reason,
     cause: link.cause,
     observed_by: observedBy,
-    latest_handshake_at: live ? newestHandshake(word(arcA), word(arcB)) : null,
+    latest_handshake_at: live ? newestHandshake(arcA, arcB) : null,
     a_to_b_bps: rate(arcA, arcB),
     b_to_a_bps: rate(arcB, arcA),
     a_to_b_loss: live ? (link.loss?.aToB ?? null) : null,

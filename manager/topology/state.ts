@@ -47,8 +47,8 @@ export function isQuietMove(from: EdgeState, to: EdgeState): boolean {
 const WORKING: ReadonlySet<EdgeState> = new Set(["up", "late", "idle"]);
 
 /** Newest handshake of both ends by the manager's clock, whether or not they are fresh; null: never. */
-export function newestHandshake(a: EndWord, b: EndWord): number | null {
-  const of = (end: EndWord) => end.listed?.memory.handshakeObservedAt ?? Number.NEGATIVE_INFINITY;
+export function newestHandshake(a: PeerMemory | null, b: PeerMemory | null): number | null {
+  const of = (memory: PeerMemory | null) => memory?.handshakeObservedAt ?? Number.NEGATIVE_INFINITY;
   const newest = Math.max(of(a), of(b));
   return newest === Number.NEGATIVE_INFINITY ? null : newest;
 }
@@ -91,7 +91,7 @@ function byCounters(a: EndWord, b: EndWord, firstSeenAt: number, remembered: Rem
   const [knownA, knownB] = [a.listed, b.listed];
   const [wordA, wordB] = [a.fresh ? knownA : null, b.fresh ? knownB : null];
   const at = Math.max(wordA?.memory.observedAt ?? -Infinity, wordB?.memory.observedAt ?? -Infinity);
-  const handshake = newestHandshake(a, b);
+  const handshake = newestHandshake(a.listed?.memory ?? null, b.listed?.memory ?? null);
   const failed = handshake === null ? "never" : "stale";
   const keepalive = Math.max(knownA?.memory.keepalive ?? 0, knownB?.memory.keepalive ?? 0);
 

@@ -4,7 +4,7 @@ import type { TopologyEdge, TopologyNetwork, TopologyNode, TopologyResponse } fr
 import { isLinkLocal, isLoopback } from "../../shared/net.ts";
 import type { Report } from "../../shared/report.ts";
 import type { AgentRecord, NewEvent, Observation, TopologyChange, TopologyReader, Version } from "../model.ts";
-import { AgentMemory, type Link, type Network, type Seat } from "./memory.ts";
+import { AgentMemory, type Arc, type Link, type Network, type Seat } from "./memory.ts";
 import { networkView } from "./networks.ts";
 import { PhysicalLayer } from "./physical.ts";
 import { type PlainEdge, PlainLayers } from "./plain.ts";
@@ -12,6 +12,7 @@ import { cachedPrefix, routedBy } from "./prefixes.ts";
 import { RelayLayer } from "./relay.ts";
 import { agentView, type Carriers, type Form, foreignView, linkView, plainView, seatLabel } from "./render.ts";
 import { withSegments } from "./segments.ts";
+import { newestHandshake } from "./state.ts";
 import { TunnelLayer } from "./tunnels.ts";
 import { edgeHash, hashOf } from "./versions.ts";
 import { FRESH_INTERVALS, WireguardLayer } from "./wireguard.ts";
@@ -558,6 +559,29 @@ export class Topology implements TopologyReader {
     for (const seat of seats) for (const link of seat?.links.values() ?? []) edges.push(this.#linkView(link, "live"));
     for (const edge of this.#plain.of(nodeId)) edges.push(this.#plainView(edge));
     return edges;
+  }
+
+  natAddressesOf(agentId: string): Set<string> {
+    const addresses = new Set<string>();
+    for (const { arc } of this.#wordsOn(agentId)) {
+      const address = arc?.nat === true ? arc.endpoint?.address : undefined;
+      if (address !== undefined) addresses.add(address);
+    }
+    return addresses;
+  }
+
+  handshakeSince(agentId: string, after: number): string | null {
+    for (const { link, other } of this.#wordsOn(agentId)) {
+      if (link.state === "up" && (newestHandshake(link.arcA, link.arcB) ?? 0) > after) return other.node;
+    }
+    return null;
+  }
+
+  /** An agent's links, and what the far end says of each: no picture is drawn of them. */
+  *#wordsOn(agentId: string): Iterable<{ link: Link; other: Seat; arc: Arc | null }> {
+    for (const seat of this.#agents.get(agentId)?.seats ?? []) {
+      for (const [other, link] of seat.links) yield { link, other, arc: link.arcOf(other) };
+    }
   }
 
   *edges(): Iterable<TopologyEdge> {

@@ -179,9 +179,14 @@ export class WireguardLayer {
   }
 
   reason(link: Link): string | null {
+    const { around } = this;
     return reasonOf(link.state, link.cause, {
-      a: this.around.label(link.a),
-      b: this.around.label(link.b),
+      get a() {
+        return around.label(link.a);
+      },
+      get b() {
+        return around.label(link.b);
+      },
       aInterface: link.a.name,
       bInterface: link.b.name,
     });

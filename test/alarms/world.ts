@@ -12,6 +12,7 @@ import type {
   TopologyReader,
 } from "../../manager/model.ts";
 import type { EdgeEnd, TopologyEdge, TopologyNetwork, TopologyNode } from "../../shared/api.ts";
+import { parseEndpoint } from "../../shared/net.ts";
 import type { Peer, Report, Wireguard } from "../../shared/report.ts";
 
 export const INTERVAL_S = 30;
@@ -332,6 +333,19 @@ export class World {
     effective: (id) => this.#latest.get(id)?.report ?? null,
     edge: (id) => this.edgesById.get(id) ?? null,
     edgesOf: (node) => [...this.edgesById.values()].filter((edge) => edge.a.node === node || edge.b.node === node),
+    natAddressesOf: (agentId) => {
+      const ends = [...this.edgesById.values()].map(({ a, b }) => (a.node === agentId ? a : b));
+      const seen = ends.filter((end) => end.node === agentId && end.nat && end.endpoint !== null);
+      return new Set(seen.map((end) => parseEndpoint(end.endpoint!)!.address));
+    },
+    handshakeSince: (agentId, after) => {
+      for (const { a, b, state, latest_handshake_at: at } of this.edgesById.values()) {
+        if (state !== "up" || (at ?? 0) <= after) continue;
+        if (a.node === agentId) return b.node;
+        if (b.node === agentId) return a.node;
+      }
+      return null;
+    },
     edges: () => this.edgesById.values(),
     node: (id) => this.#node(id),
     nodes: () => [...this.records.keys()].map((id) => this.#node(id)!),
