@@ -1,7 +1,8 @@
 // Owns how alarms name things: subjects, and agents, interfaces and edges in words. Pure.
 import type { TopologyEdge } from "../../shared/api.ts";
-import { shownText } from "../../shared/text.ts";
 import type { TopologyReader } from "../model.ts";
+
+export { on } from "../../shared/command.ts";
 
 export const subjects = {
   agent: (agentId: string) => `agent:${agentId}`,
@@ -38,21 +39,6 @@ export function subjectParts(subject: string): [first: string, second: string, t
 /** What a person calls a node. */
 export function label(topology: TopologyReader, nodeId: string): string {
   return topology.node(nodeId)?.label ?? topology.agent(nodeId)?.hostname ?? shortKey(nodeId);
-}
-
-/** One word of a shell's command, whatever a report put there. */
-function word(text: string): string {
-  return /^[A-Za-z0-9_.:/=+@-]+$/.test(text) ? text : `'${shownText(text).replaceAll("'", "'\\''")}'`;
-}
-
-/**
- * A command for an operator to copy, as `on HOST: …`. Names come from reports, and who copies it is root: each value is one
- * word of it, and the host has nothing that could end the part before it.
- */
-export function on(host: string): (parts: TemplateStringsArray, ...values: (string | number)[]) => string {
-  const place = host.replace(/[^\p{L}\p{N} ._-]/gu, "\ufffd");
-  return (parts, ...values) =>
-    `on ${place}: ${String.raw({ raw: parts }, ...values.map((value) => word(String(value))))}`;
 }
 
 export function labels(topology: TopologyReader, nodeIds: Iterable<string>): string[] {

