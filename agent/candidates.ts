@@ -20,6 +20,12 @@ import type { Report } from "../shared/report.ts";
 /** Of a WireGuard interface's own subnet, so many of the lowest addresses. */
 const SUBNET_ADDRESSES = 32;
 
+/**
+ * AllowedIPs shorter than this lead to the world, as a default route does: its halves (0.0.0.0/1 and 128.0.0.0/1), and what
+ * is left of it without the private ranges (2000::/3). No mesh is addressed so: 10.0.0.0/8 and fc00::/7 are the widest.
+ */
+const SHORTEST_OF_A_MESH = { 4: 8, 6: 7 } as const;
+
 export type Candidate = {
   address: string;
   /** Of the peer whose AllowedIPs hold it, in Unix ms; null: never. */
@@ -35,7 +41,8 @@ function allowedOf(kernel: Kernel): Allowed[] {
     for (const peer of item.peers ?? []) {
       for (const text of peer.allowed_ips) {
         const prefix = parsePrefix(text);
-        if (prefix !== null && prefix.length > 0) allowed.push({ prefix, handshakeAt: peer.latest_handshake_at });
+        if (prefix !== null && prefix.length >= SHORTEST_OF_A_MESH[prefix.family])
+          allowed.push({ prefix, handshakeAt: peer.latest_handshake_at });
       }
     }
   }

@@ -129,8 +129,15 @@ describe("never", () => {
     expect(addresses(gateway, ["198.51.100.1", "192.168.1.1", "10.0.0.1", "2001:db8::1"])).toEqual([]);
   });
 
-  test("its halves do, as any prefix that somebody wrote out", () => {
-    expect(addresses(kernel([[["0.0.0.0/1"], 1]]), ["10.0.0.1", "198.51.100.1"])).toEqual(["10.0.0.1"]);
+  test("nor do its halves, nor what is left of it without the private ranges", () => {
+    for (const world of ["0.0.0.0/1", "128.0.0.0/1", "8.0.0.0/7", "::/1", "8000::/1", "2000::/3"]) {
+      const state = kernel([[[world], 1]], { wg0: ["10.0.0.2/24", "2001:db8::2/64"] });
+      expect([world, addresses(state, ["10.0.0.1", "198.51.100.1", "9.9.9.9", "2001:db8::1"])]).toEqual([world, []]);
+    }
+    expect(addresses(kernel([[["10.0.0.0/8", "fc00::/7"], 1]]), ["10.0.0.1", "fd00::1"])).toEqual([
+      "10.0.0.1",
+      "fd00::1",
+    ]);
   });
 
   test("a peer whose AllowedIP is the metadata's /32", () => {
