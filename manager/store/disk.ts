@@ -58,7 +58,9 @@ export class Disk {
     try {
       // Random bytes: a file system that compresses, or leaves holes, would keep nothing of zeros.
       const block = crypto.getRandomValues(new Uint8Array(64 * 1024));
-      const descriptor = fs.openSync(temporary, "w", 0o600);
+      // A new file of our own: what a killed manager left, or somebody put there as a link, is not written through.
+      fs.rmSync(temporary, { force: true });
+      const descriptor = fs.openSync(temporary, "wx", 0o600);
       try {
         for (let written = 0; written < size; written += block.length) fs.writeSync(descriptor, block);
       } finally {

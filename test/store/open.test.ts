@@ -8,7 +8,7 @@ import { openLogSnapshot, openStore } from "../../manager/store/sqlite.ts";
 import { StoreError } from "../../manager/store/store.ts";
 import { createLog } from "../../shared/log.ts";
 import { describeWith } from "../support/needs.ts";
-import { collect, type Place, place, report } from "./support.ts";
+import { collect, KEEP, type Place, place, report, T0 } from "./support.ts";
 
 async function refusal(open: () => Promise<unknown>): Promise<StoreError> {
   const error = await open().then(
@@ -208,4 +208,16 @@ describeWith(["root"], "a file system that is mounted read-only", () => {
     expect(lines.slice(3).filter((name) => name.startsWith("b"))).toEqual([]);
     expect(run.exitCode).toBe(0);
   });
+});
+
+test("a link where the ballast is about to be made is not written through", async () => {
+  using at = place();
+  const precious = join(at.directory, "precious");
+  fs.writeFileSync(precious, "precious");
+  fs.symlinkSync(precious, `${at.path}-ballast.tmp`);
+  const store = await at.open();
+  for (let i = 0; i < 3; i++) await store.maintain(T0, KEEP);
+  await store.close();
+  expect(fs.readFileSync(precious, "utf8")).toBe("precious");
+  expect(fs.lstatSync(`${at.path}-ballast`).isFile()).toBe(true);
 });
