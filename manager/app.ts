@@ -23,7 +23,7 @@ import { mermaid } from "./export/mermaid.ts";
 import { netjson } from "./export/netjson.ts";
 import type { Fleet } from "./fleet.ts";
 import { edgeHistory } from "./history.ts";
-import { errorResponse, HttpError, json, NO_PAGE, query, readBody } from "./http.ts";
+import { errorResponse, HttpError, json, jsonList, NO_PAGE, query, readBody } from "./http.ts";
 import { type Answer, type Ingest, RETRY_AFTER_S } from "./ingest.ts";
 import { type Store, StoreError } from "./store/store.ts";
 import type { Stream } from "./stream.ts";
@@ -56,6 +56,8 @@ export type AppOptions = {
   now?: () => number;
 };
 
+/** A picture with more edges is written piece by piece. */
+const MANY_EDGES = 2000;
 /** A listing's page: at least 1, at most 1,000 rows, 100 unless told. */
 const DEFAULT_LIMIT = 100;
 const MAX_LIMIT = 1000;
@@ -230,7 +232,14 @@ export function createApp(options: AppOptions): Hono<{ Bindings: Bindings }> {
     }
     return filterTopology(whole, layer, network);
   };
-  route("GET", "/status/topology", "read", async ({ url }) => json(200, await picture(url)));
+  route("GET", "/status/topology", "read", async ({ url }) => {
+    if (url.search === "") {
+      const { edges, edgeCount, ...rest } = fleet.topology.picture(now());
+      return edgeCount > MANY_EDGES ? jsonList(rest, "edges", edges) : json(200, { ...rest, edges: [...edges] });
+    }
+    const { edges, ...rest } = await picture(url);
+    return edges.length > MANY_EDGES ? jsonList(rest, "edges", edges) : json(200, { ...rest, edges });
+  });
   route("GET", "/status/topology.json", "read", async ({ url }) => json(200, netjson(await picture(url))));
   const text = (type: string, body: string) =>
     new Response(body, { headers: { "Content-Type": `${type}; charset=utf-8`, ...NO_PAGE } });

@@ -25,6 +25,38 @@ export function json(status: number, body: unknown, headers: Record<string, stri
   });
 }
 
+/** Items of a long list that are written in one turn of the event loop: at about 10 µs each, and 1 kB. */
+const ITEMS_PER_TURN = 1000;
+
+/** As `json`, of an object whose last field is a long list: written piece by piece, as fast as the reader takes it. */
+export function jsonList(head: object, name: string, items: Iterable<unknown>): Response {
+  const encoder = new TextEncoder();
+  const iterator = items[Symbol.iterator]();
+  let before = `${JSON.stringify(head).slice(0, -1)},${JSON.stringify(name)}:[`;
+  const body = new ReadableStream<Uint8Array>(
+    {
+      async pull(controller) {
+        // Let reports be taken between two pieces.
+        await new Promise((resolve) => setImmediate(resolve));
+        let text = "";
+        for (let i = 0; i < ITEMS_PER_TURN; i++) {
+          const { value, done } = iterator.next();
+          if (done === true) {
+            controller.enqueue(encoder.encode(`${text}${before.endsWith("[") ? before : ""}]}`));
+            controller.close();
+            return;
+          }
+          text += before + JSON.stringify(value);
+          before = ",";
+        }
+        controller.enqueue(encoder.encode(text));
+      },
+    },
+    { highWaterMark: 0 },
+  );
+  return new Response(body, { headers: { "Content-Type": "application/json; charset=utf-8", ...NO_PAGE } });
+}
+
 export function errorResponse(error: HttpError): Response {
   const body: ErrorResponse = { error: error.code, message: error.message };
   return json(error.status, body, error.headers);

@@ -6,8 +6,28 @@ export const MAX_PAIRED_MEMBERS = 8;
 
 const place = ({ node, interface: name }: Pick<EdgeEnd, "node" | "interface">) => `${node} ${name ?? ""}`;
 
+export type Segments = {
+  nodes: TopologyNode[];
+  edges: TopologyEdge[];
+  /** Another edge as it is drawn beside them; null: a segment stands for it. */
+  drawn(edge: TopologyEdge): TopologyEdge | null;
+};
+
 /** The picture with every physical segment of more than MAX_PAIRED_MEMBERS members as a node of its own. */
 export function withSegments<T extends TopologyResponse>(picture: T): T {
+  const segments = segmentsOf(picture.edges.filter(({ layer }) => layer === "physical"));
+  if (segments.nodes.length === 0) return picture;
+  return {
+    ...picture,
+    nodes: [...picture.nodes, ...segments.nodes],
+    edges: [...picture.edges.map(segments.drawn).filter((edge) => edge !== null), ...segments.edges],
+  };
+}
+
+/** The segments of more than MAX_PAIRED_MEMBERS members that these physical edges make. */
+export function segmentsOf(physical: readonly TopologyEdge[]): Segments {
+  const none: Segments = { nodes: [], edges: [], drawn: (edge) => edge };
+  if (physical.length <= MAX_PAIRED_MEMBERS) return none;
   const parent = new Map<string, string>();
   const find = (text: string): string => {
     let root = text;
@@ -15,8 +35,6 @@ export function withSegments<T extends TopologyResponse>(picture: T): T {
     parent.set(text, root);
     return root;
   };
-  const physical = picture.edges.filter(({ layer }) => layer === "physical");
-  if (physical.length <= MAX_PAIRED_MEMBERS) return picture;
   for (const edge of physical) {
     const [a, b] = [find(place(edge.a)), find(place(edge.b))];
     if (a !== b) parent.set(a, b);
@@ -82,20 +100,18 @@ export function withSegments<T extends TopologyResponse>(picture: T): T {
       });
     }
   }
-  if (segmentOf.size === 0) return picture;
+  if (segmentOf.size === 0) return none;
   // What rode on a pair's edge rides on its own host's line to the segment.
   const onSegment = (ride: TopologyEdge["rides_on"][number]) => {
     const segment = ride.edge === null ? undefined : segmentOf.get(ride.edge);
     return segment === undefined ? ride : { ...ride, edge: `${segment}/${place(ride)}` };
   };
   return {
-    ...picture,
-    nodes: [...picture.nodes, ...nodes],
-    edges: [
-      ...picture.edges
-        .filter(({ id }) => !segmentOf.has(id))
-        .map((edge) => (edge.rides_on.length === 0 ? edge : { ...edge, rides_on: edge.rides_on.map(onSegment) })),
-      ...edges,
-    ],
+    nodes,
+    edges,
+    drawn(edge) {
+      if (segmentOf.has(edge.id)) return null;
+      return edge.rides_on.length === 0 ? edge : { ...edge, rides_on: edge.rides_on.map(onSegment) };
+    },
   };
 }

@@ -11,7 +11,7 @@ import { type PlainEdge, PlainLayers } from "./plain.ts";
 import { cachedPrefix, routedBy } from "./prefixes.ts";
 import { RelayLayer } from "./relay.ts";
 import { agentView, type Carriers, type Form, foreignView, linkView, plainView, seatLabel } from "./render.ts";
-import { withSegments } from "./segments.ts";
+import { type Segments, segmentsOf } from "./segments.ts";
 import { newestHandshake } from "./state.ts";
 import { TunnelLayer } from "./tunnels.ts";
 import { edgeHash, hashOf } from "./versions.ts";
@@ -515,12 +515,37 @@ export class Topology implements TopologyReader {
 
   /** The whole picture now, large segments as one node each. */
   view(now: number): TopologyResponse {
-    return withSegments({
-      nodes: [...this.#allNodes(now)],
-      edges: [...this.edges()],
+    const picture = this.picture(now);
+    return { ...picture, edges: [...picture.edges] };
+  }
+
+  /**
+   * As `view`, with the edges drawn as they are asked for: of a large fleet they are more than memory should hold at once.
+   * Nodes and networks are those of this moment; an edge that has ended when its turn comes is left out.
+   */
+  picture(now: number): Omit<TopologyResponse, "edges"> & { edges: Iterable<TopologyEdge>; edgeCount: number } {
+    const plain = [...this.#plain.edges.values()].map((edge) => this.#plainView(edge));
+    const segments = segmentsOf(plain.filter(({ layer }) => layer === "physical"));
+    const links = [...this.#wireguard.links.values()];
+    return {
+      nodes: [...this.#allNodes(now), ...segments.nodes],
+      edges: this.#drawn(links, plain, segments),
+      edgeCount: links.length + plain.length,
       networks: [...this.networks()],
       at: now,
-    });
+    };
+  }
+
+  *#drawn(links: readonly Link[], plain: readonly TopologyEdge[], segments: Segments): Iterable<TopologyEdge> {
+    for (const link of links) {
+      const edge = link.ended ? null : segments.drawn(this.#linkView(link, "live"));
+      if (edge !== null) yield edge;
+    }
+    for (const edge of plain) {
+      const drawn = segments.drawn(edge);
+      if (drawn !== null) yield drawn;
+    }
+    yield* segments.edges;
   }
 
   *#allNodes(now: number): Iterable<TopologyNode> {
