@@ -576,4 +576,34 @@ describe("a relayed report", () => {
     expect(await shown()).toEqual(["direct", []]);
     expect(await edges()).toEqual([]);
   });
+
+  test("that comes by two relays and directly, all at once, is stored once; each other way hears that it was delivered", async () => {
+    const [far, one, other] = [
+      await registered(place, "far-twice"),
+      await registered(place, "one"),
+      await registered(place, "other"),
+    ];
+    for (let round = 1; round <= 5; round++) {
+      const inner = await far.report({ wireguard: [], interfaces: [] });
+      const ways = [
+        await relayed(inner, [one.id], place.psk, place.now()),
+        await relayed(inner, [other.id], place.psk, place.now()),
+        inner,
+      ];
+      // The order turns, so that each is once the first.
+      const turned = [...ways.slice(round % 3), ...ways.slice(0, round % 3)];
+      const answers = await Promise.all(turned.map((way) => acked(UPDATES, way)));
+      expect(answers.map(({ status }) => status).sort()).toEqual([200, 409, 409]);
+      for (const { status, ack } of answers) {
+        expect([ack.agent_id, ack.tick]).toEqual([far.id, round]);
+        if (status === 409) expect([ack.code, ack.duplicate]).toEqual(["replay", true]);
+      }
+    }
+    using database = new Database(place.databasePath, { readonly: true });
+    const stored = database.query("SELECT tick FROM reports WHERE agent_id = ?1 ORDER BY id").all(far.id);
+    expect(stored).toEqual([1, 2, 3, 4, 5].map((tick) => ({ tick })));
+    // Nobody is accused of it.
+    const { body } = await read<AlarmsResponse>("/status/alarms?state=all");
+    expect(body.alarms.filter(({ agent_id }) => agent_id === far.id)).toEqual([]);
+  });
 });
