@@ -226,6 +226,44 @@ describe("broken HTTP over a socket", () => {
     expect(said.status).toBe(413);
     expect(said.sentBytes).toBeLessThan(2000 * 0x10000);
   });
+
+  test("who is slow is cut off within 20 s, silent or dripping; meanwhile others are answered", async () => {
+    const dripping = (head: string, drop: string) => [head, ...new Array<string>(40).fill(drop)];
+    const cases: [string, string[]][] = [
+      ["says nothing", []],
+      ["half a header", ["POST /status/relay HTTP/1.1\r\nHost: local"]],
+      ["a header that drips", dripping("POST /status/relay HTTP/1.1\r\nHost: localhost\r\nX-Slow: ", "a")],
+      ["a body that never comes", [post(["Content-Length: 100"], "")]],
+      ["a body that drips", dripping(post(["Content-Length: 100"], "{"), " ")],
+      ["chunks that drip", dripping(post(["Transfer-Encoding: chunked"], ""), "1\r\n \r\n")],
+    ];
+    // Forty of each: more than one is what an attacker has.
+    const slow = Array.from({ length: 40 }, () =>
+      cases.map(async ([name, chunks]) => {
+        const { closed, afterMs } = await say(server.port, chunks, {
+          gapMs: 1000,
+          patienceMs: 25_000,
+          untilClosed: true,
+        });
+        return { name, closed, inTime: afterMs < 20_000 };
+      }),
+    ).flat();
+    let open = true;
+    const waits: number[] = [];
+    const others = (async () => {
+      while (open) {
+        const began = performance.now();
+        expect((await fetch(`http://127.0.0.1:${server.port}/status/healthcheck`)).status).toBe(200);
+        waits.push(performance.now() - began);
+        await Bun.sleep(250);
+      }
+    })();
+    const outcomes = await Promise.all(slow);
+    open = false;
+    await others;
+    for (const outcome of outcomes) expect(outcome).toEqual({ name: outcome.name, closed: true, inTime: true });
+    expect(Math.max(...waits)).toBeLessThan(1000);
+  }, 40_000);
 });
 
 describe("reset", () => {
