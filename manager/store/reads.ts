@@ -22,6 +22,8 @@ export type Reader = Pick<
 
 type Row = Record<string, string | number | null>;
 
+/** Rows of a past picture read in one turn of the event loop: 1 kB each, about 10 ms. */
+const PAGE_ROWS = 1000;
 const EVENT_COLUMNS = "id, at, code, severity, subject, agent_id, message, details";
 const ALARM_COLUMNS =
   "id, code, severity, subject, agent_id, state, message, since_at, opened_at, acknowledged_at, resolved_at, flapping, depends_on, details, memory";
@@ -69,10 +71,13 @@ export function prepareReader(database: Database): Reader {
 
   const entity = (table: string) => ({
     now: prepare(`SELECT body FROM ${table} WHERE valid_to IS NULL`),
-    at: prepare(`
-      SELECT body FROM ${table} WHERE valid_to IS NULL AND valid_from <= ?1
-      UNION ALL
-      SELECT body FROM ${table} WHERE valid_to > ?1 AND valid_from <= ?1`),
+    // By page: of a moment ?1, what still holds, and what ended since.
+    holding: prepare(`
+      SELECT id, body FROM ${table} WHERE valid_to IS NULL AND valid_from <= ?1 AND id > ?2 ORDER BY id LIMIT ?3`),
+    ended: prepare(`
+      SELECT id, body, valid_to, valid_from, version FROM ${table}
+      WHERE valid_to > ?1 AND valid_from <= ?1 AND (valid_to, valid_from, version) > (?2, ?3, ?4)
+      ORDER BY valid_to, valid_from, version LIMIT ?5`),
     of: prepare(`SELECT valid_from, valid_to, body FROM ${table} WHERE id = ?1 ORDER BY valid_from`),
   });
   const entities: Record<EntityKind, ReturnType<typeof entity>> = {
@@ -80,9 +85,28 @@ export function prepareReader(database: Database): Reader {
     edge: entity("topology_edges"),
     network: entity("topology_networks"),
   };
-  const bodiesAt = <T>(kind: EntityKind, at: number | null): T[] => {
-    const rows = at === null ? entities[kind].now.all() : entities[kind].at.all(at);
-    return rows.map((row) => JSON.parse(row.body as string) as T);
+  const bodiesNow = <T>(kind: EntityKind): T[] =>
+    entities[kind].now.all().map((row) => JSON.parse(row.body as string) as T);
+  /** Page by page, so that a large picture holds up no report. What ends meanwhile may be met twice: by its id, once. */
+  const bodiesAt = async <T>(kind: EntityKind, at: number): Promise<T[]> => {
+    const { holding, ended } = entities[kind];
+    const bodies = new Map<string, T>();
+    const take = (rows: Row[]): Row | null => {
+      for (const { id, body } of rows) {
+        if (!bodies.has(id as string)) bodies.set(id as string, JSON.parse(body as string) as T);
+      }
+      return rows.length === PAGE_ROWS ? rows.at(-1)! : null;
+    };
+    const breath = () => new Promise((resolve) => setImmediate(resolve));
+    for (let last = take(holding.all(at, "", PAGE_ROWS)); last !== null;) {
+      await breath();
+      last = take(holding.all(at, last.id!, PAGE_ROWS));
+    }
+    for (let last = take(ended.all(at, at, 0, 0, PAGE_ROWS)); last !== null;) {
+      await breath();
+      last = take(ended.all(at, last.valid_to!, last.valid_from!, last.version!, PAGE_ROWS));
+    }
+    return [...bodies.values()];
   };
 
   // One statement per way in, so that each has its index: no OR over what may be absent.
@@ -132,11 +156,18 @@ export function prepareReader(database: Database): Reader {
         .map((row) => ({ ...row, blocked: row.blocked === 1, regenerate: row.regenerate === 1 }) as AgentRecord),
     retiredAgents: async () => retired.all().map((row) => row.agent_id as string),
 
-    topologyAt: async (at) => ({
-      nodes: bodiesAt<TopologyNode>("node", at),
-      edges: bodiesAt<TopologyEdge>("edge", at),
-      networks: bodiesAt<TopologyNetwork>("network", at),
-    }),
+    topologyAt: async (at) =>
+      at === null
+        ? {
+            nodes: bodiesNow<TopologyNode>("node"),
+            edges: bodiesNow<TopologyEdge>("edge"),
+            networks: bodiesNow<TopologyNetwork>("network"),
+          }
+        : {
+            nodes: await bodiesAt<TopologyNode>("node", at),
+            edges: await bodiesAt<TopologyEdge>("edge", at),
+            networks: await bodiesAt<TopologyNetwork>("network", at),
+          },
     versionsOf: async (kind, id) =>
       entities[kind].of.all(id).map((row) => ({
         from_at: row.valid_from as number,

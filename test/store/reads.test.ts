@@ -6,6 +6,31 @@ import { AGENT, agent, alarm, edge, event, node, OTHER, place, T0 } from "./supp
 
 const MINUTE = 60_000;
 
+test("a past picture of many pages: what holds and what ended since, each once, also what ends while it is read", async () => {
+  using at = place();
+  const store = await at.open();
+  const COUNT = 2500;
+  const versions = (minute: number, from: number, to: number, state: "up" | "stale" | null): Version[] =>
+    Array.from({ length: to - from }, (_, i) => ({
+      kind: "edge",
+      id: `e${from + i}`,
+      at: T0 + minute * MINUTE,
+      body: state === null ? null : edge(`e${from + i}`, { state }),
+    }));
+  await store.commit({ versions: versions(1, 0, 2 * COUNT, "up") });
+  await store.commit({ versions: versions(5, 0, COUNT, null) }); // all of one moment: pages part them by their number
+  await store.commit({ versions: versions(6, 2 * COUNT, 2 * COUNT + 10, "up") });
+  const ids = async (minute: number) => (await store.topologyAt(T0 + minute * MINUTE)).edges.map(({ id }) => id);
+  const reading = ids(3);
+  await store.commit({ versions: versions(7, COUNT, 2 * COUNT, "stale") });
+  const all = Array.from({ length: 2 * COUNT }, (_, i) => `e${i}`).sort();
+  expect((await reading).sort()).toEqual(all);
+  expect((await ids(3)).sort()).toEqual(all);
+  expect((await store.topologyAt(T0 + 3 * MINUTE)).edges.every(({ state }) => state === "up")).toBe(true);
+  expect(await ids(5.5)).toHaveLength(COUNT);
+  expect(await ids(6)).toHaveLength(COUNT + 10);
+});
+
 test("the topology at any moment", async () => {
   using at = place();
   const store = await at.open();
