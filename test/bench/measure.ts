@@ -73,11 +73,16 @@ export async function start(
   }
 }
 
-/** Resident memory of a process, in MB. */
-export function residentMegabytes(pid: number): number {
-  const match = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"));
+function megabytesOf(pid: number, field: "VmRSS" | "VmHWM"): number {
+  const match = new RegExp(`^${field}:\\s+(\\d+) kB$`, "m").exec(readFileSync(`/proc/${pid}/status`, "utf8"));
   return Number(match?.[1] ?? 0) / 1024;
 }
+
+/** Resident memory of a process, in MB. */
+export const residentMegabytes = (pid: number): number => megabytesOf(pid, "VmRSS");
+
+/** The most that it ever was. */
+export const peakMegabytes = (pid: number): number => megabytesOf(pid, "VmHWM");
 
 /** CPU seconds that a process used so far (user and system). */
 export function cpuSeconds(pid: number): number {
