@@ -37,7 +37,7 @@ export function managerSettings(environment: Environment, workingDirectory: stri
     workingDirectory,
     setting.text("STATE_DIR") ?? setting.text("STATE_DIRECTORY")?.split(":")[0] ?? ".",
   );
-  const secret = (name: string) => setting.secret(name, MIN_TOKEN_CHARACTERS, readPrivate);
+  const secret = (name: string) => setting.secret(name, MIN_TOKEN_CHARACTERS, (path) => readPrivate(path, null));
   const readToken = secret("READ_TOKEN");
   const adminToken = secret("ADMIN_TOKEN");
   if (readToken !== null && readToken === adminToken) {

@@ -19,11 +19,12 @@ function code(error: unknown): string {
 }
 
 /**
- * Reads a file that only its owner may read. A symlink is refused; a file that others can read is mended to 0600 (and
- * `onMended` told); absent is null.
+ * Reads a file of our own that only its owner may read. A symlink is refused; a file that others can read is mended to 0600
+ * (and `onMended` told), or refused where `onMended` is null: it may be anything that somebody named by mistake. Absent is
+ * null.
  * @throws StateError on a symlink, a non-file, an unreadable file.
  */
-export function readPrivate(path: string, onMended: (path: string) => void = () => {}): string | null {
+export function readPrivate(path: string, onMended: ((path: string) => void) | null = () => {}): string | null {
   let descriptor: number;
   try {
     descriptor = fs.openSync(path, O_RDONLY | O_NOFOLLOW);
@@ -37,6 +38,7 @@ export function readPrivate(path: string, onMended: (path: string) => void = () 
     const stat = fs.fstatSync(descriptor);
     if (!stat.isFile()) throw new StateError(`${path} is not a regular file`);
     if ((stat.mode & 0o077) !== 0) {
+      if (onMended === null) throw new StateError(`${path} can be read by others: chmod 600 ${path}`);
       try {
         fs.fchmodSync(descriptor, 0o600);
       } catch (cause) {

@@ -101,6 +101,11 @@ const WRONG: [name: string, environment: Record<string, string>, line: string][]
     { ADMIN_TOKEN_FILE: "link" },
     'ADMIN_TOKEN_FILE="link": link is a symbolic link: replace it by the file itself',
   ],
+  [
+    "a token's file that others can read: it may be anything, and keeps its mode",
+    { ADMIN_TOKEN_FILE: "/etc/passwd" },
+    'ADMIN_TOKEN_FILE="/etc/passwd": /etc/passwd can be read by others: chmod 600 /etc/passwd',
+  ],
   ["half of TLS", { TLS_CERT_FILE: "short" }, "TLS_KEY_FILE: TLS needs both, the certificate and the key"],
   ["the other half of TLS", { TLS_KEY_FILE: "short" }, "TLS_CERT_FILE: TLS needs both, the certificate and the key"],
   [
