@@ -189,8 +189,10 @@ export function createApp(options: AppOptions): Hono<{ Bindings: Bindings }> {
   });
   route("POST", "/status/logout", null, async ({ facts }) => {
     // Nothing is written for a stranger who has no session.
-    if (access.logout(cookie(facts.header("cookie"), SESSION_COOKIE)))
+    if (access.logout(cookie(facts.header("cookie"), SESSION_COOKIE))) {
+      stream.recheck();
       await fleet.mutate((turn) => void (turn.batch.meta = { ...turn.batch.meta, sessions: access.dump() }));
+    }
     return json(
       200,
       { ok: true },
@@ -326,11 +328,14 @@ export function createApp(options: AppOptions): Hono<{ Bindings: Bindings }> {
   });
   route("GET", "/status/silences", "read", async () => json(200, { silences: await store.silences(now()) }));
 
-  route("GET", "/status/stream", "read", ({ request, bindings }) => {
+  route("GET", "/status/stream", "read", ({ request, bindings, facts }) => {
     const headers = { "Content-Type": "text/event-stream", "X-Accel-Buffering": "no", ...NO_PAGE };
     // The answer to HEAD has no body: a listener of it would never be read, nor end.
     if (request.method === "HEAD") return new Response(null, { headers });
-    const body = stream.open({ version: options.version, server_time_at: now() });
+    const body = stream.open(
+      { version: options.version, server_time_at: now() },
+      () => access.decide(facts, "read", now()).ok,
+    );
     if (body === null)
       throw new HttpError(503, "too_many_streams", "too many dashboards are open: try again", { "Retry-After": "10" });
     bindings.keepOpen(request);

@@ -9,7 +9,7 @@ const MAX_WAITING_BYTES = 4 * 1024 * 1024;
 /** A comment now and then keeps proxies from closing a quiet stream. */
 const HEARTBEAT_MS = 15_000;
 
-type Listener = { controller: ReadableStreamDefaultController<Uint8Array>; close(): void };
+type Listener = { controller: ReadableStreamDefaultController<Uint8Array>; may(): boolean; close(): void };
 
 export class Stream {
   #listeners = new Set<Listener>();
@@ -21,8 +21,11 @@ export class Stream {
     return this.#listeners.size;
   }
 
-  /** A new listener's body, begun with `hello`; null: too many listen already. */
-  open(hello: StreamEvents["hello"]): ReadableStream<Uint8Array> | null {
+  /**
+   * A new listener's body, begun with `hello`; null: too many listen already. `may`: whether it may still read, asked
+   * with each heartbeat and by `recheck`.
+   */
+  open(hello: StreamEvents["hello"], may: () => boolean): ReadableStream<Uint8Array> | null {
     if (this.#listeners.size >= MAX_LISTENERS) return null;
     let listener: Listener | null = null;
     const stream = new ReadableStream<Uint8Array>(
@@ -30,6 +33,7 @@ export class Stream {
         start: (controller) => {
           listener = {
             controller,
+            may,
             close: () => {
               this.#listeners.delete(listener!);
               try {
@@ -50,12 +54,20 @@ export class Stream {
       },
       { highWaterMark: MAX_WAITING_BYTES, size: (chunk) => chunk?.byteLength ?? 0 },
     );
-    this.#heartbeat ??= setInterval(() => this.#toAll(": \n\n"), HEARTBEAT_MS);
+    this.#heartbeat ??= setInterval(() => {
+      this.recheck();
+      this.#toAll(": \n\n");
+    }, HEARTBEAT_MS);
     return stream;
   }
 
   send<Name extends keyof StreamEvents>(name: Name, data: StreamEvents[Name]): void {
     if (this.#listeners.size > 0) this.#toAll(this.#frame(name, data));
+  }
+
+  /** Ends the streams of those who may read no more: their session ended. */
+  recheck(): void {
+    for (const listener of [...this.#listeners]) if (!listener.may()) listener.close();
   }
 
   /** Ends every stream: at shutdown. */

@@ -318,6 +318,47 @@ test("a logout without a session writes nothing", async () => {
   expect(await commits()).toBe(before);
 });
 
+test("a stream ends with its session; others go on", async () => {
+  const token = "r".repeat(32);
+  const guarded = await ground({ READ_TOKEN: token });
+  try {
+    const json = { "Content-Type": "application/json", Origin: guarded.url };
+    const login = await fetch(`${guarded.url}/status/login`, {
+      method: "POST",
+      headers: json,
+      body: JSON.stringify({ token }),
+    });
+    expect(login.status).toBe(200);
+    const cookie = login.headers.get("set-cookie")!.split(";")[0]!;
+    const listen = async (headers: Record<string, string>) => {
+      const response = await fetch(`${guarded.url}/status/stream`, { headers });
+      expect(response.status).toBe(200);
+      const reader = response.body!.getReader();
+      const state = { ended: false, close: () => reader.cancel() };
+      void (async () => {
+        while (!(await reader.read()).done) {}
+        state.ended = true;
+      })();
+      return state;
+    };
+    const [mine, other] = [await listen({ Cookie: cookie }), await listen({ Authorization: `Bearer ${token}` })];
+    await Bun.sleep(200);
+    expect([mine.ended, other.ended]).toEqual([false, false]);
+    const logout = await fetch(`${guarded.url}/status/logout`, {
+      method: "POST",
+      headers: { ...json, Cookie: cookie },
+      body: "{}",
+    });
+    expect(logout.status).toBe(200);
+    const until = performance.now() + 3000;
+    while (!mine.ended && performance.now() < until) await Bun.sleep(20);
+    expect([mine.ended, other.ended]).toEqual([true, false]);
+    await other.close();
+  } finally {
+    await guarded.remove();
+  }
+});
+
 test("wrong tokens are counted also when they are sent at once and arrive late", async () => {
   const guarded = await ground();
   try {
