@@ -52,6 +52,9 @@ export type NewEvent = {
   details: Record<string, unknown>;
 };
 
+/** A WireGuard edge by its ends' nodes. */
+export type NetworkLink = { id: string; a: string; b: string; state: EdgeState };
+
 /** What alarms, path and views read of the inferred state. Every call answers from memory. */
 export type TopologyReader = {
   /** Agent ids that inference knows. */
@@ -65,6 +68,8 @@ export type TopologyReader = {
   /** Edges that end at a node (agent id or `wg:<key>`). */
   edgesOf(nodeId: string): TopologyEdge[];
   edges(): Iterable<TopologyEdge>;
+  /** A network's nodes, and its links as far as its holding together goes; null: there is none. */
+  network(networkId: string): { nodes: ReadonlySet<string>; links: Iterable<NetworkLink> } | null;
   /** Addresses at which an agent's peers see it behind NAT. */
   natAddressesOf(agentId: string): Set<string>;
   /** A node whose working tunnel to this agent shook hands after that moment; null: none. */

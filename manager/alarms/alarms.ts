@@ -31,6 +31,12 @@ const OTHER_SOURCES = "other";
 /** Peers' handshakes with a silent host that are this much later than its last word prove that it lives: clocks jitter. */
 const ALIVE_SLACK_MS = 5000;
 
+/** A network of more nodes than this is asked for its parts once in so long. */
+const LARGE_NETWORK = 200;
+const PARTS_MS = 1000;
+/** Networks whose parts are remembered. */
+const MANY_NETWORKS = 1000;
+
 type Heard = {
   at: number;
   intervalMs: number;
@@ -55,6 +61,7 @@ export class Alarms {
   #scannedAt = Number.NEGATIVE_INFINITY;
   #authTimes = new Map<string, { at: number; count: number }[]>();
   #fleetSince = Number.POSITIVE_INFINITY;
+  #parts = new Map<string, { observation: Observation; at: number; isLarge: boolean; parts: Parts | null }>();
 
   /** `live`: what `Store.liveAlarms` gave. `begin` follows once the topology is there. */
   constructor(live: readonly AlarmRow[], silences: readonly Silence[], startedAt: number) {
@@ -590,6 +597,24 @@ export class Alarms {
     return this.#topology === null ? agentId : label(this.#topology, agentId);
   }
 
+  /** Worked out once for a report; of a large network, once a second: it costs as much as the network is large. */
+  #partsOf(
+    networkId: string,
+    observation: Observation,
+    topology: TopologyReader,
+    isFresh: (agentId: string) => boolean,
+    now: number,
+  ): Parts | null {
+    const known = this.#parts.get(networkId);
+    if (known?.observation === observation) return known.parts;
+    if (known?.isLarge === true && Math.abs(now - known.at) < PARTS_MS) return known.parts;
+    if (this.#parts.size > MANY_NETWORKS) this.#parts.clear();
+    const isLarge = (topology.network(networkId)?.nodes.size ?? 0) > LARGE_NETWORK;
+    const parts = partsOf(networkId, topology, isFresh);
+    this.#parts.set(networkId, { observation, at: now, isLarge, parts });
+    return parts;
+  }
+
   #context(
     agentId: string,
     observation: Observation,
@@ -599,7 +624,6 @@ export class Alarms {
     now: number,
   ): Context {
     let edges: TopologyEdge[] | null = null;
-    const parts = new Map<string, Parts | null>();
     const isFresh = (id: string): boolean => {
       const heard = this.#heard.get(id);
       return heard !== undefined && now - heard.at < SILENT_INTERVALS * heard.intervalMs;
@@ -618,10 +642,7 @@ export class Alarms {
       isFresh,
       intervalMs: (id) => this.#heard.get(id)?.intervalMs ?? DEFAULT_INTERVAL_MS,
       fleetSince: this.#fleetSince,
-      parts(networkId) {
-        if (!parts.has(networkId)) parts.set(networkId, partsOf(networkId, topology, isFresh));
-        return parts.get(networkId)!;
-      },
+      parts: (networkId) => this.#partsOf(networkId, observation, topology, isFresh, now),
       factsOf: (id) => this.#facts.get(id) ?? null,
       live: (key) => this.#ledger.get(key),
     };

@@ -592,7 +592,7 @@ const partition: Rule = {
     // One end of every broken path may have just begun to speak again.
     if (parts.crossing.length === 0) return row === null ? null : "stays";
     const { topology } = context;
-    const name = [...topology.networks()].find((network) => network.id === id)?.name ?? id;
+    const { name } = parts;
     const agents = parts.parts.flat();
     const causes = new Set(parts.crossing.flatMap((edge) => causesOf(context, edge)));
     // With a single path between the parts, that path's alarm says it all.

@@ -3,7 +3,15 @@
 import type { TopologyEdge, TopologyNetwork, TopologyNode, TopologyResponse } from "../../shared/api.ts";
 import { isLinkLocal, isLoopback } from "../../shared/net.ts";
 import type { Report } from "../../shared/report.ts";
-import type { AgentRecord, NewEvent, Observation, TopologyChange, TopologyReader, Version } from "../model.ts";
+import type {
+  AgentRecord,
+  NetworkLink,
+  NewEvent,
+  Observation,
+  TopologyChange,
+  TopologyReader,
+  Version,
+} from "../model.ts";
 import { AgentMemory, type Arc, type Link, type Network, type Seat } from "./memory.ts";
 import { networkView } from "./networks.ts";
 import { PhysicalLayer } from "./physical.ts";
@@ -93,6 +101,12 @@ function defaultRouteOf(report: Report): string | null {
       best = { metric, text: `${route.gateway ?? "on link"} by ${route.interface ?? "several"}` };
   }
   return best?.text ?? null;
+}
+
+function* linksOf(network: Network): Iterable<NetworkLink> {
+  for (const seat of network.seats) {
+    for (const { id, a, b, state } of seat.links.values()) if (a === seat) yield { id, a: a.node, b: b.node, state };
+  }
 }
 
 export class Topology implements TopologyReader {
@@ -584,6 +598,14 @@ export class Topology implements TopologyReader {
     for (const seat of seats) for (const link of seat?.links.values() ?? []) edges.push(this.#linkView(link, "live"));
     for (const edge of this.#plain.of(nodeId)) edges.push(this.#plainView(edge));
     return edges;
+  }
+
+  network(networkId: string): { nodes: ReadonlySet<string>; links: Iterable<NetworkLink> } | null {
+    const network = this.#wireguard.networks.all.get(networkId);
+    if (network === undefined) return null;
+    const nodes = new Set<string>();
+    for (const seat of network.seats) nodes.add(seat.node);
+    return { nodes, links: linksOf(network) };
   }
 
   natAddressesOf(agentId: string): Set<string> {

@@ -333,6 +333,15 @@ export class World {
     effective: (id) => this.#latest.get(id)?.report ?? null,
     edge: (id) => this.edgesById.get(id) ?? null,
     edgesOf: (node) => [...this.edgesById.values()].filter((edge) => edge.a.node === node || edge.b.node === node),
+    network: (id) => {
+      const edges = [...this.edgesById.values()].filter(
+        ({ layer, network }) => layer === "wireguard" && network === id,
+      );
+      return {
+        nodes: new Set(edges.flatMap(({ a, b }) => [a.node, b.node])),
+        links: edges.map((edge) => ({ id: edge.id, a: edge.a.node, b: edge.b.node, state: edge.state })),
+      };
+    },
     natAddressesOf: (agentId) => {
       const ends = [...this.edgesById.values()].map(({ a, b }) => (a.node === agentId ? a : b));
       const seen = ends.filter((end) => end.node === agentId && end.nat && end.endpoint !== null);
