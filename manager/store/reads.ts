@@ -76,7 +76,7 @@ export function prepareReader(database: Database): Reader {
       SELECT id, body FROM ${table} WHERE valid_to IS NULL AND valid_from <= ?1 AND id > ?2 ORDER BY id LIMIT ?3`),
     ended: prepare(`
       SELECT id, body, valid_to, valid_from, version FROM ${table}
-      WHERE valid_to > ?1 AND valid_from <= ?1 AND (valid_to, valid_from, version) > (?2, ?3, ?4)
+      WHERE valid_to IS NOT NULL AND valid_from <= ?1 AND (valid_to, valid_from, version) > (?2, ?3, ?4)
       ORDER BY valid_to, valid_from, version LIMIT ?5`),
     of: prepare(`SELECT valid_from, valid_to, body FROM ${table} WHERE id = ?1 ORDER BY valid_from`),
   });
