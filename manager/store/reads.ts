@@ -102,7 +102,8 @@ export function prepareReader(database: Database): Reader {
       await breath();
       last = take(holding.all(at, last.id!, PAGE_ROWS));
     }
-    for (let last = take(ended.all(at, at, 0, 0, PAGE_ROWS)); last !== null;) {
+    // What ended at that very moment held until before it.
+    for (let last = take(ended.all(at, at + 1, -1, -1, PAGE_ROWS)); last !== null;) {
       await breath();
       last = take(ended.all(at, last.valid_to!, last.valid_from!, last.version!, PAGE_ROWS));
     }
