@@ -593,7 +593,8 @@ const partition: Rule = {
     if (parts.crossing.length === 0) return row === null ? null : "stays";
     const { topology } = context;
     const { name } = parts;
-    const agents = parts.parts.flat();
+    // Who stands at the rift sees it mend; the others are many, and their reports say nothing of it.
+    const agents = [...new Set(parts.crossing.flatMap((edge) => agentEnds(topology, edge)))];
     const causes = new Set(parts.crossing.flatMap((edge) => causesOf(context, edge)));
     // With a single path between the parts, that path's alarm says it all.
     const only = parts.crossing.length === 1 ? parts.crossing[0]! : null;
@@ -602,10 +603,10 @@ const partition: Rule = {
         causes.add(key);
     }
     if (only !== null) for (const key of ownCauses(only, "peer_stale", "peer_never")) causes.add(key);
-    const smaller = parts.parts.slice(1).flat();
+    const [largest, ...others] = parts.names;
     return {
       severity: "critical",
-      message: `network ${name} is in ${parts.parts.length} parts: ${some(labels(topology, smaller))} cut off from ${some(labels(topology, parts.parts[0]!))}`,
+      message: `network ${name} is in ${parts.parts.length} parts: ${some(others.flat().sort())} cut off from ${some(largest!)}`,
       lookAt: "what the broken edges between the parts have in common: a site's uplink, a firewall, a hub",
       command: null,
       agentId: null,
@@ -616,7 +617,7 @@ const partition: Rule = {
       sinceAt: Math.max(...parts.crossing.map((edge) => edge.changed_at)),
       details: {
         network: id,
-        parts: parts.parts.map((part) => labels(topology, part).slice(0, 50)),
+        parts: parts.names.map((part) => part.slice(0, 50)),
         edges: parts.crossing.map((edge) => edge.id).slice(0, 50),
       },
     };

@@ -38,7 +38,7 @@ export function subjectParts(subject: string): [first: string, second: string, t
 
 /** What a person calls a node. */
 export function label(topology: TopologyReader, nodeId: string): string {
-  return topology.node(nodeId)?.label ?? topology.agent(nodeId)?.hostname ?? shortKey(nodeId);
+  return topology.agent(nodeId)?.hostname ?? topology.node(nodeId)?.label ?? shortKey(nodeId);
 }
 
 export function labels(topology: TopologyReader, nodeIds: Iterable<string>): string[] {

@@ -2,12 +2,15 @@
 // broken edges between them. Pure.
 import { PROBLEM_STATES, type TopologyEdge } from "../../shared/api.ts";
 import type { NetworkLink, TopologyReader } from "../model.ts";
+import { labels } from "./names.ts";
 
 export type Parts = {
   /** The network's name. */
   name: string;
   /** Agents that report, by part, largest part first. */
   parts: string[][];
+  /** The same by their names, each part's sorted. */
+  names: string[][];
   /** Broken edges whose ends are in two of the parts. */
   crossing: TopologyEdge[];
 };
@@ -67,9 +70,11 @@ export function partsOf(networkId: string, topology: TopologyReader, reports: (n
     const [a, b] = [find(link.a), find(link.b)];
     return a !== b && members.has(a) && members.has(b);
   });
+  const parts = [...members.values()].sort((a, b) => b.length - a.length || (a[0]! < b[0]! ? -1 : 1));
   return {
     name: [...topology.networks()].find(({ id }) => id === networkId)?.name ?? networkId,
-    parts: [...members.values()].sort((a, b) => b.length - a.length || (a[0]! < b[0]! ? -1 : 1)),
+    parts,
+    names: parts.map((part) => labels(topology, part)),
     crossing: crossing.map(({ id }) => topology.edge(id)).filter((edge) => edge !== null),
   };
 }

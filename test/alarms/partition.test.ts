@@ -20,6 +20,7 @@ function mesh(down: (a: number, b: number) => boolean): { reader: TopologyReader
     network: (id: string) => (id === "mesh" ? { nodes: new Set(nodes), links: links() } : null),
     networks: () => [{ id: "mesh", name: "10.9.0.0/16", prefixes: [], nodes: COUNT, parts: 1 }],
     edge: (id: string) => ({ id }),
+    agent: (id: string) => ({ hostname: id.toUpperCase() }),
   } as unknown as TopologyReader;
   return { reader, asked: () => asked };
 }
@@ -35,6 +36,7 @@ test("a mesh in two halves: both parts, by name, and every broken link between t
   const parts = partsOf("mesh", reader, () => true)!;
   expect(parts.name).toBe("10.9.0.0/16");
   expect(parts.parts.map((part) => part.length)).toEqual([200, 100]);
+  expect(parts.names[1]).toEqual(parts.parts[1]!.map((id) => id.toUpperCase()).sort());
   expect(parts.crossing).toHaveLength(100 * 200);
   // Who does not report makes no part of its own.
   expect(partsOf("mesh", reader, (node) => Number(node.slice(1)) < 100)).toBeNull();
