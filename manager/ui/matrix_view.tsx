@@ -51,7 +51,9 @@ export function MatrixView({ state, now }: { state: State; now: number }) {
     made.show(latest.current!.matrix);
     return () => made.stop();
   }, []);
-  useEffect(() => stage.current?.show(matrix));
+  // Not `show(matrix)`: closures of one render share their scope, and the stage keeps one of the first render as long as the
+  // view is open. It would hold the first matrix, and with it every link as it was then.
+  useEffect(() => stage.current?.show(latest.current!.matrix));
   const selected = picture.edges.get(route.query["edge"] ?? "");
   const broken = [...picture.edges.values()].filter(isProblem);
   return (
