@@ -155,6 +155,11 @@ export class Access {
     return session;
   }
 
+  /** Whether the request comes with the cookie of a login that still counts. */
+  hasSession(facts: RequestFacts, now: number): boolean {
+    return this.#session(facts, now) !== null;
+  }
+
   /** Whether the request may do what needs `needed`. */
   decide(facts: RequestFacts, needed: Role, now: number): Decision {
     const authorization = facts.header("authorization");

@@ -333,7 +333,7 @@ export function createApp(options: AppOptions): Hono<{ Bindings: Bindings }> {
     // The answer to HEAD has no body: a listener of it would never be read, nor end.
     if (request.method === "HEAD") return new Response(null, { headers });
     const body = stream.open(
-      { version: options.version, server_time_at: now() },
+      { version: options.version, server_time_at: now(), session: access.hasSession(facts, now()) },
       () => access.decide(facts, "read", now()).ok,
     );
     if (body === null)

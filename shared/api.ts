@@ -285,7 +285,8 @@ export type ErrorResponse = { error: string; message: string };
 
 /** Event names of `GET /status/stream` (server-sent events); each `data` is this JSON. */
 export type StreamEvents = {
-  hello: { version: string; server_time_at: number };
+  /** `session`: a login opened this stream, not a token in a header and not the rule that lets this host read. */
+  hello: { version: string; server_time_at: number; session: boolean };
   topology: {
     nodes: TopologyNode[];
     edges: TopologyEdge[];

@@ -152,8 +152,8 @@ export function startClient(store: Store): Client {
     stream = new EventSource("/status/stream");
     const on = <Name extends keyof StreamEvents>(name: Name, take: (data: StreamEvents[Name]) => void) =>
       stream!.addEventListener(name, (message) => take(JSON.parse((message as MessageEvent<string>).data)));
-    on("hello", ({ version, server_time_at: at }) => {
-      store.set({ live: true, lostAt: null, version, clockOffset: at - Date.now(), problem: null });
+    on("hello", ({ version, server_time_at: at, session }) => {
+      store.set({ live: true, session, lostAt: null, version, clockOffset: at - Date.now(), problem: null });
       // What happened between two streams is in no event: ask for all of it.
       if (greeted) void Promise.all([refresh().then(refreshEvents), refreshAlarms()]).catch(failed);
       greeted = true;
@@ -195,7 +195,8 @@ export function startClient(store: Store): Client {
   return {
     async login(token) {
       await ask("/status/login", { token });
-      store.set({ phase: "loading" });
+      // A local reader's stream stays open through a login: no `hello` tells.
+      store.set({ phase: "loading", session: true });
       await begin();
     },
     async logout() {

@@ -66,14 +66,16 @@ export function Frame({ state, client, children }: { state: State; client: Clien
               </>
             )}
           </span>
-          <button
-            type="button"
-            class="wide-only"
-            title="End this browser's session"
-            onClick={() => void client.logout()}
-          >
-            Log out
-          </button>
+          {state.session ? (
+            <button
+              type="button"
+              class="wide-only"
+              title="End this browser's session"
+              onClick={() => void client.logout()}
+            >
+              Log out
+            </button>
+          ) : null}
         </div>
       </header>
       <div>

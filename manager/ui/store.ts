@@ -14,6 +14,8 @@ export type State = {
   /** Whether the stream is open; since when not, by this browser's clock. */
   live: boolean;
   lostAt: number | null;
+  /** Whether this browser is logged in: a reader on the manager's host needs no login, and has none to end. */
+  session: boolean;
   /** The network now. */
   picture: Picture;
   /** The network at `?at=`, while that is shown; null: now. */
@@ -38,6 +40,7 @@ export function initialState(hash: string): State {
     problem: null,
     live: false,
     lostAt: null,
+    session: false,
     picture: new Picture(),
     past: null,
     agents: [],

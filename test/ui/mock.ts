@@ -533,7 +533,9 @@ export async function startMock(
           own = controller;
           listeners.add(controller);
           controller.enqueue(new TextEncoder().encode("retry: 500\n\n"));
-          controller.enqueue(frame("hello", { version: "0.1.0", server_time_at: now }));
+          controller.enqueue(
+            frame("hello", { version: "0.1.0", server_time_at: now, session: options.token !== undefined }),
+          );
         },
         cancel: () => void listeners.delete(own),
       });
