@@ -77,6 +77,11 @@ function endpoint(end: EdgeEnd): string {
   return end.nat ? `${end.endpoint} (NAT)` : end.endpoint;
 }
 
+/** A large segment's node and its lines are drawn in place of the links between its hosts: the manager stores none of them. */
+function hasHistory(edge: TopologyEdge): boolean {
+  return ![edge.a, edge.b].some(({ node }) => node.startsWith("segment:"));
+}
+
 export function EdgePanel({
   picture,
   edge,
@@ -92,7 +97,7 @@ export function EdgePanel({
 }) {
   // A minute's grain: the sparkline needs no more, and the manager is asked no oftener.
   const history = useAsked<EdgeHistory>(
-    `/status/edges/${encodeURIComponent(edge.id)}/history`,
+    hasHistory(edge) ? `/status/edges/${encodeURIComponent(edge.id)}/history` : null,
     Math.floor(now / 60_000),
   );
   const ends = [edge.a, edge.b];
@@ -190,7 +195,9 @@ export function EdgePanel({
             />
           </tbody>
         </table>
-        {history.is === "there" ? (
+        {!hasHistory(edge) ? (
+          <p class="muted small">No history is kept of a host's line to its segment.</p>
+        ) : history.is === "there" ? (
           <Sparkline samples={history.value.samples} now={now} />
         ) : (
           <p class="muted small">{history.is === "failed" ? history.why : "Asking for its history …"}</p>

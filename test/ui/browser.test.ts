@@ -80,6 +80,17 @@ describeWith(["chromium"], "dashboard", () => {
       expect(panel).toContain(words);
   });
 
+  test("a host's line to its segment: nothing is asked of a history that nobody keeps", async () => {
+    const { edges } = await get<TopologyResponse>("/status/topology");
+    const line = edges.find(({ a, b }) => [a, b].some(({ node }) => node.startsWith("segment:")))!;
+    const before = browser.requests.length;
+    await browser.open(`#/map?edge=${encodeURIComponent(line.id)}`);
+    await browser.until(`document.querySelector(".panel")?.innerText.includes("No history is kept")`, "the panel");
+    await Bun.sleep(200);
+    expect(browser.requests.slice(before).filter((url) => url.includes("/history"))).toEqual([]);
+    await browser.press("Escape");
+  });
+
   test("positions stay through a reload and an update", async () => {
     await browser.open("#/map");
     const before = await browser.value<string>(`localStorage.getItem("kattila.positions")`);
