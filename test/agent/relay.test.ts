@@ -165,7 +165,7 @@ describe("refuses, and sends nothing on", () => {
 
   test.each([
     ["601 s old", { sent_at: Date.now() - 601_000 }, 401, "clock_skew"],
-    ["610 s ahead", { sent_at: Date.now() + 610_000 }, 401, "clock_skew"],
+    ["700 s ahead", { sent_at: Date.now() + 700_000 }, 401, "clock_skew"],
     ["a newer version", { v: 2 }, 422, "version"],
     ["no id", { agent_id: "../../x" }, 422, "schema"],
     ["a path that is none", { relay_path: "x" }, 422, "schema"],

@@ -356,8 +356,6 @@ describe("reset", () => {
     ["an ack's bytes", { type: "ack" }, 403, "wrong_type"],
     ["a relay's bytes", { type: "relay" }, 403, "wrong_type"],
     ["no type", { type: undefined }, 403, "wrong_type"],
-    ["61 s old", { sent_at: Date.now() - 61_000 }, 401, "clock_skew"],
-    ["65 s ahead", { sent_at: Date.now() + 65_000 }, 401, "clock_skew"],
     ["for another agent", { agent_id: "0f9b5e9e-3a3c-4d0b-9b53-9b7e0e3f1a55" }, 404, "unknown_agent"],
     ["for no agent", { agent_id: "../../x" }, 422, "schema"],
     ["without a time", { sent_at: undefined }, 422, "schema"],
@@ -365,6 +363,18 @@ describe("reset", () => {
   ])("%s, signed by the manager, also from loopback", async (_name, over, status, code) => {
     for (const remote of ["10.0.0.9", "127.0.0.1"])
       expect(await send(await sealed(manager, over), remote)).toEqual({ status, code });
+    unchanged();
+  });
+
+  test.each([
+    ["61 s old", -61_000],
+    ["65 s ahead", 65_000],
+  ])("%s, signed by the manager, also from loopback", async (_name, ms) => {
+    for (const remote of ["10.0.0.9", "127.0.0.1"])
+      expect(await send(await sealed(manager, { sent_at: Date.now() + ms }), remote)).toEqual({
+        status: 401,
+        code: "clock_skew",
+      });
     unchanged();
   });
 

@@ -4,82 +4,27 @@ import { expect, test } from "bun:test";
 import { tracePath } from "../../manager/topology/path.ts";
 import { DOUBT_TEXTS } from "../../manager/topology/path/walk.ts";
 import type { PathResponse, Verdict } from "../../shared/api.ts";
-import type { Interface, Peer, Route, Rule } from "../../shared/report.ts";
+import type { Peer } from "../../shared/report.ts";
+import { card, type PathHost, peer as peerAt, plainRules, route, rule } from "./path_hosts.ts";
 import { idOf, keyOf, NOW, type Sections, topologyOf } from "./path_reader.ts";
 
 const NUMBERS: Record<string, number> = { a: 1, h: 2, b: 3 };
-type Network = Record<
-  "a" | "h" | "b",
-  Required<Pick<Sections, "interfaces" | "routes" | "rules" | "wireguard">> & Sections
->;
+type Network = Record<"a" | "h" | "b", PathHost>;
 
-function card(name: string, kind: Interface["kind"], address: string, mtu: number): Interface {
-  return {
-    name,
-    kind,
-    mac: null,
-    mtu,
-    up: true,
-    carrier: true,
-    addresses: [address],
-    rx_bytes: 0,
-    tx_bytes: 0,
-    speed_mbps: null,
-    parent: null,
-    master: null,
-    tunnel: null,
-    rp_filter: 0,
-  };
-}
-
-function peer(of: string, allowedIps: string[]): Peer {
-  return {
-    public_key: keyOf(of),
-    endpoint: `198.51.100.${NUMBERS[of]}:51820`,
-    allowed_ips: allowedIps,
-    latest_handshake_at: NOW - 20_000,
-    rx_bytes: 1000,
-    tx_bytes: 1000,
-    persistent_keepalive_s: 25,
-  };
-}
-
-const route = (destination: string, more: Partial<Route> = {}): Route => ({
-  destination,
-  gateway: null,
-  interface: "wg0",
-  metric: 0,
-  table: "main",
-  type: "unicast",
-  ...more,
-});
-
-const rule = (priority: number, table: string | null, more: Partial<Rule> = {}): Rule => ({
-  family: 4,
-  priority,
-  not: false,
-  src: null,
-  dst: null,
-  fwmark: null,
-  iif: null,
-  table,
-  action: "lookup",
-  suppress_prefixlen: null,
-  other: false,
-  ...more,
-});
+const at = (name: string) => `198.51.100.${NUMBERS[name]}`;
+const peer = (of: string, allowedIps: string[]) => peerAt(of, allowedIps, `${at(of)}:51820`);
 
 function host(name: "a" | "h" | "b", peers: Peer[]): Network["a"] {
   return {
     interfaces: [
-      card("eth0", "physical", `198.51.100.${NUMBERS[name]}/24`, 1500),
-      card("wg0", "wireguard", `10.9.0.${NUMBERS[name]}/24`, 1420),
+      card("eth0", "physical", [`${at(name)}/24`], 1500),
+      card("wg0", "wireguard", [`10.9.0.${NUMBERS[name]}/24`], 1420),
     ],
     routes: [
       route("10.9.0.0/24", { source: `10.9.0.${NUMBERS[name]}` }),
-      route("198.51.100.0/24", { interface: "eth0", source: `198.51.100.${NUMBERS[name]}` }),
+      route("198.51.100.0/24", { interface: "eth0", source: at(name) }),
     ],
-    rules: [rule(0, "local"), rule(32766, "main"), rule(32767, "default")],
+    rules: plainRules(),
     wireguard: [
       { interface: "wg0", public_key: keyOf(name), listen_port: 51820, fwmark: null, peers, status: "ok" },
     ] as NonNullable<Sections["wireguard"]>,
