@@ -111,8 +111,8 @@ export class Link {
   stored: number | null = null;
   /** Since when history has it. */
   storedAt = Number.NEGATIVE_INFINITY;
-  /** State and moment as the store had them: a replay that comes to the same state keeps the moment. */
-  loaded: { state: EdgeState; changedAt: number } | null = null;
+  /** As the store had it: a replay that comes to the same state keeps the moment, and of a key's owners picks the same. */
+  loaded: { state: EdgeState; changedAt: number; nodes: readonly string[] } | null = null;
   ended = false;
   constructor(
     readonly id: string,

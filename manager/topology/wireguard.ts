@@ -58,6 +58,8 @@ export class WireguardLayer {
   readonly #listers = new Map<string, Set<Arc>>();
   /** Edges as the store had them, not met again yet, by the pair of their keys. */
   readonly #stored = new Map<string, TopologyEdge[]>();
+  /** Of stored edges between the same two keys: node, interface and the key that it lists → the node it meant by that. */
+  readonly #meant = new Map<string, string>();
 
   constructor(private readonly around: Surroundings) {
     this.networks = new Networks(
@@ -75,6 +77,18 @@ export class WireguardLayer {
       if (edge.a.public_key === null || edge.b.public_key === null) continue;
       const pair = pairOf(edge.a.public_key, edge.b.public_key);
       this.#stored.set(pair, [...(this.#stored.get(pair) ?? []), edge]);
+    }
+    for (const edges of this.#stored.values()) {
+      if (edges.length < 2) continue;
+      for (const { a, b, observed_by } of edges) {
+        for (const [near, far] of [
+          [a, b],
+          [b, a],
+        ] as const) {
+          if (observed_by.includes(near.node))
+            this.#meant.set(`${near.node} ${near.interface} ${far.public_key}`, far.node);
+        }
+      }
     }
   }
 
@@ -517,17 +531,15 @@ export class WireguardLayer {
     const { seat: target, wrongKey } = this.#target(arc, now);
     const { seat } = arc;
     if (arc.link !== null && arc.link.other(seat) === target && arc.wrongKey === wrongKey) return;
-    // The same key, now meant for another interface: the edge goes with it.
+    // The same key, now meant for another interface: the edge goes with it; after a restart also from whoever, reporting
+    // first, was taken for the owner that the store knew.
     const was = arc.link?.other(seat) ?? null;
-    if (
-      arc.link !== null &&
-      was !== null &&
-      was !== target &&
-      was.key === target.key &&
-      arc.link.arcOf(was) === null &&
-      !seat.links.has(target)
-    ) {
-      this.#replace(arc.link, was, target, at);
+    if (arc.link !== null && was !== null && was !== target && was.key === target.key && !seat.links.has(target)) {
+      const theirs = arc.link.arcOf(was);
+      const nodes = arc.link.loaded?.nodes ?? [];
+      const mistaken = nodes.includes(target.node) && !nodes.includes(was.node);
+      if (theirs === null || mistaken) this.#replace(arc.link, was, target, at);
+      if (theirs !== null && mistaken) this.#resolve(theirs, at, now);
     }
     let link = seat.links.get(target) ?? null;
     const standing = link?.arcOf(seat) ?? null;
@@ -591,22 +603,31 @@ export class WireguardLayer {
    */
   #pick(arc: Arc, owners: readonly Seat[], now: number): Seat {
     const { endpoint } = arc;
-    const was = arc.picked ? (arc.link?.other(arc.seat) ?? null) : null;
+    const was = arc.picked && arc.link !== null ? [arc.link.other(arc.seat).node] : this.#loadedNodes(arc);
     const isAllowed = (owner: Seat) =>
       owner.addresses.some((text) =>
         arc.peer.allowed_ips.includes(`${text.split("/")[0]}/${text.includes(":") ? 128 : 32}`),
       );
     const score = (owner: Seat) =>
       (this.isFresh(owner, now) ? 16 : 0) +
-      (owner === was ? 8 : 0) +
+      (was.includes(owner.node) ? 8 : 0) +
       (isAllowed(owner) ? 4 : 0) +
       (endpoint !== null && owner.agent!.addresses.has(endpoint.address) ? 2 : 0) +
       (endpoint !== null && owner.port === endpoint.port ? 1 : 0);
     return owners.reduce((best, owner) => (score(owner) > score(best) ? owner : best));
   }
 
+  /** The nodes that the store had an entry's edge between: a restart picks of a key's owners as before. */
+  #loadedNodes(arc: Arc): readonly string[] {
+    const meant = this.#meant.get(`${arc.seat.node} ${arc.seat.name} ${arc.key}`);
+    if (meant !== undefined) return [meant];
+    if (arc.link !== null) return arc.link.loaded?.nodes ?? [];
+    const edges = this.#stored.get(pairOf(arc.seat.key, arc.key)) ?? [];
+    return edges.flatMap(({ a, b }) => [a.node, b.node]);
+  }
+
   #newLink(a: Seat, b: Seat, arc: Arc, at: number): Link {
-    const stored = this.#claim(a.key, b.key, arc.key, a, b);
+    const stored = this.#claim(arc, a, b);
     // A stored edge keeps its orientation.
     const swap = stored !== null && stored.a.node !== a.node && stored.a.public_key !== a.key;
     const [first, second] = swap ? [b, a] : [a, b];
@@ -620,7 +641,11 @@ export class WireguardLayer {
     if (stored !== null) {
       link.state = stored.state;
       link.cause = stored.cause;
-      link.loaded = { state: stored.state, changedAt: stored.changed_at };
+      link.loaded = {
+        state: stored.state,
+        changedAt: stored.changed_at,
+        nodes: [stored.a.node, stored.b.node],
+      };
       link.stored = edgeHash(stored);
       if (stored.state === "stale" || stored.state === "never")
         link.remembered = { since: stored.changed_at, cause: stored.cause };
@@ -634,16 +659,16 @@ export class WireguardLayer {
   }
 
   /** The stored edge of two keys, taken once. */
-  #claim(aKey: string, bKey: string, listedKey: string, a: Seat, b: Seat): TopologyEdge | null {
-    for (const pair of new Set([pairOf(aKey, bKey), pairOf(aKey, listedKey)])) {
+  #claim(arc: Arc, a: Seat, b: Seat): TopologyEdge | null {
+    for (const pair of new Set([pairOf(a.key, b.key), pairOf(a.key, arc.key)])) {
       const edges = this.#stored.get(pair);
       if (edges === undefined) continue;
-      // Two tunnels may join the same two keys' hosts: names and nodes tell them apart.
+      // Two tunnels may join the same two keys' hosts: names, nodes, and who spoke of it tell them apart.
       const fit = (edge: TopologyEdge) =>
         [edge.a, edge.b].filter(
           (end) =>
             (end.node === a.node && end.interface === a.name) || (end.node === b.node && end.interface === b.name),
-        ).length;
+        ).length + (edge.observed_by.includes(arc.seat.node) ? 1 : 0);
       const best = edges.reduce((one, other) => (fit(other) > fit(one) ? other : one));
       const rest = edges.filter((edge) => edge !== best);
       if (rest.length === 0) this.#stored.delete(pair);

@@ -447,16 +447,12 @@ test("the same report again, or by two ways; nothing changed → no history row"
   expect(scene.events).toEqual([]);
 });
 
-test("a restart finds its edges and networks by their keys: same ids, same first sight, no row", () => {
-  const place = pair({ keepaliveA: 25, keepaliveB: 25 });
-  const { scene, ab, ba } = place;
-  working(place, 8);
+/** The manager starts anew: from what it stored, then the newest report of each agent. */
+function restart(scene: Scene): void {
   const kept = new Map(scene.versions.map((version) => [`${version.kind} ${version.id}`, structuredClone(version)]));
   const bodies = (kind: string) =>
     [...kept.values()].filter((version) => version.kind === kind && version.body !== null).map(({ body }) => body);
   const stored = { nodes: bodies("node"), edges: bodies("edge"), networks: bodies("network") } as never;
-  const before = scene.edge();
-  scene.now += 10_000;
   scene.topology = new Topology(
     scene.hosts.map(({ name }) => record(name, name, BEGIN)),
     stored,
@@ -467,6 +463,15 @@ test("a restart finds its edges and networks by their keys: same ids, same first
     const replayed = observed(scene.reportOf(host), scene.now);
     scene.keep(scene.topology.observe(replayed, scene.now, { replay: true }));
   }
+}
+
+test("a restart finds its edges and networks by their keys: same ids, same first sight, no row", () => {
+  const place = pair({ keepaliveA: 25, keepaliveB: 25 });
+  const { scene, ab, ba } = place;
+  working(place, 8);
+  const before = scene.edge();
+  scene.now += 10_000;
+  restart(scene);
   working({ scene, ab, ba });
   expect(scene.edge()).toMatchObject({
     id: before.id,
@@ -475,6 +480,27 @@ test("a restart finds its edges and networks by their keys: same ids, same first
     changed_at: before.changed_at,
   });
   expect(scene.versions.filter(({ kind }) => kind !== "node")).toEqual([]);
+});
+
+test("a restart leaves the edge of a reused key with the agent that had it, whoever is replayed first", () => {
+  for (const order of ["a b b2", "a b2 b", "b a b2", "b b2 a", "b2 a b", "b2 b a"]) {
+    const place = reused();
+    const { scene } = place;
+    working(place);
+    // b is silent for a while: b2 has taken over, though b's address is the one that fits.
+    place.b.speaks = false;
+    working(place, 4);
+    place.b.speaks = true;
+    working(place, 4);
+    const before = edgeOfA(scene);
+    expect(before.far).toBe("b2");
+    scene.now += 10_000;
+    scene.hosts.sort((one, other) => order.split(" ").indexOf(one.name) - order.split(" ").indexOf(other.name));
+    restart(scene);
+    expect(edgeOfA(scene)).toEqual(before);
+    working(place, 3);
+    expect(edgeOfA(scene)).toEqual(before);
+  }
 });
 
 test("loss for free: 1 − Δrx(B)/Δtx(A), over at least 5 minutes and 100 kB, else null", () => {
