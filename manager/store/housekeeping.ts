@@ -107,15 +107,15 @@ export class Housekeeping {
       this.hot.postpone(agentId);
       return true;
     }
-    const { hotOfAgent, addPack, deleteHot } = this.#statements;
+    const { hotById, addPack, deleteHotRow } = this.#statements;
     const reports: StoredReport[] = [];
     let rawBytes = 0;
-    for (const row of hotOfAgent.iterate(agentId)) {
-      const report = hotReport(row);
+    for (const id of this.hot.idsOf(agentId).slice(0, PACK_REPORTS)) {
+      const report = hotReport(hotById.get(id));
       const bytes = Buffer.byteLength(report.data);
       if (reports.length > 0 && rawBytes + bytes > PACK_RAW_BYTES) break;
       rawBytes += bytes;
-      if (reports.push(report) === PACK_REPORTS) break;
+      reports.push(report);
     }
     const body = encodePack(reports);
     if (!Bun.deepEquals(decodePack(body), reports, true)) {
@@ -139,9 +139,9 @@ export class Housekeeping {
         rawBytes,
         body,
       );
-      deleteHot.run(agentId, last.id);
+      for (const { id } of reports) deleteHotRow.run(id);
     });
-    this.#recount(agentId, now);
+    this.#removed(agentId, reports.length, now);
     return true;
   }
 
@@ -169,14 +169,14 @@ export class Housekeeping {
       }
     });
     this.hot.total -= oldest.length;
-    for (const agentId of new Set(oldest.map(({ agent_id }) => agent_id))) this.#recount(agentId, now);
+    // What is oldest of all is oldest of its agent.
+    for (const { agent_id } of oldest) this.#removed(agent_id, 1, now);
     return true;
   }
 
-  #recount(agentId: string, now: number): void {
-    const left = this.#statements.countHot.get(agentId) as { reports: number; id: number | null };
-    const oldest = this.#statements.receivedAt.get(left.id) as { received_at: number } | null;
-    this.hot.left(agentId, { reports: left.reports, oldest_at: oldest?.received_at ?? 0 }, now);
+  #removed(agentId: string, count: number, now: number): void {
+    const { receivedAt } = this.#statements;
+    this.hot.removed(agentId, count, (id) => (receivedAt.get(id) as { received_at: number }).received_at, now);
   }
 
   /** Deletes some events, ended versions, resolved alarms and lapsed silences from before `before`. */
@@ -210,14 +210,12 @@ function prepareStatements(database: Database) {
   };
   const limited = (sql: string) => `${sql} LIMIT ${DELETE_ROWS}`;
   return {
-    hotOfAgent: prepare(`SELECT ${HOT_COLUMNS} FROM reports_hot WHERE agent_id = ?1 ORDER BY id`),
-    countHot: prepare("SELECT count(*) AS reports, min(id) AS id FROM reports_hot WHERE agent_id = ?1"),
+    hotById: prepare(`SELECT ${HOT_COLUMNS} FROM reports_hot WHERE id = ?1`),
     receivedAt: prepare("SELECT received_at FROM reports_hot WHERE id = ?1"),
     addPack: prepare(`
       INSERT INTO packs (agent_id, id_from, id_to, tick_from, tick_to, received_to, observed_from, observed_to, reports,
         raw_bytes, body)
       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)`),
-    deleteHot: prepare("DELETE FROM reports_hot WHERE agent_id = ?1 AND id <= ?2"),
     oldestPack: prepare(`
       SELECT id, agent_id, id_from, id_to, tick_from, tick_to, reports FROM packs
       WHERE received_to < ?1 ORDER BY received_to LIMIT 1`),

@@ -1,6 +1,7 @@
 // Owns the reading of the audit log: reports by agent, by moment, in order, whether their bytes are hot or packed.
 import type { Database } from "bun:sqlite";
 import type { StoredReport } from "../model.ts";
+import type { HotReports } from "./hot.ts";
 import { decodePack } from "./pack.ts";
 import type { Store } from "./store.ts";
 
@@ -23,7 +24,7 @@ export function hotReport(row: unknown): StoredReport {
 }
 
 /** Prepares every statement once. Streams read a bounded window at a time; between windows the log may change. */
-export function prepareLogReader(database: Database): LogReader {
+export function prepareLogReader(database: Database, hot: Pick<HotReports, "idsOf">): LogReader {
   const highestTick = database.prepare("SELECT max(tick) AS tick FROM reports WHERE agent_id = ?1");
   const ticksFrom = database.prepare("SELECT tick FROM reports WHERE agent_id = ?1 AND tick > ?2 ORDER BY tick");
   const byTick = database.prepare("SELECT id FROM reports WHERE agent_id = ?1 AND tick = ?2");
@@ -31,9 +32,7 @@ export function prepareLogReader(database: Database): LogReader {
   const packById = database.prepare(
     "SELECT body FROM packs WHERE agent_id = ?1 AND id_to >= ?2 ORDER BY id_to LIMIT 1",
   );
-  const hotNonces = database.prepare(
-    `SELECT nonce FROM reports_hot WHERE agent_id = ?1 ORDER BY id DESC LIMIT ${WINDOW}`,
-  );
+  const hotNonce = database.prepare("SELECT nonce FROM reports_hot WHERE id = ?1");
   const packsNewestFirst = database.prepare(
     "SELECT body FROM packs WHERE agent_id = ?1 AND id_to < ?2 ORDER BY id_to DESC LIMIT 1",
   );
@@ -41,9 +40,9 @@ export function prepareLogReader(database: Database): LogReader {
     SELECT id, observed_from FROM packs WHERE agent_id = ?1 AND observed_to >= ?2 AND observed_from <= ?3
     ORDER BY observed_from, id`);
   const packBody = database.prepare("SELECT body FROM packs WHERE id = ?1");
-  const hotObserved = database.prepare(`
-    SELECT ${HOT_COLUMNS} FROM reports_hot WHERE agent_id = ?1 AND observed_at BETWEEN ?2 AND ?3
-    ORDER BY observed_at, id`);
+  const hotObserved = database.prepare(
+    `SELECT ${HOT_COLUMNS} FROM reports_hot WHERE id = ?1 AND observed_at BETWEEN ?2 AND ?3`,
+  );
   const nextHot = database.prepare("SELECT min(id) AS id FROM reports_hot WHERE id >= ?1 AND received_at >= ?2");
   const nextPacked = database.prepare("SELECT min(id_from) AS id FROM packs WHERE id_to >= ?1 AND received_to >= ?2");
   const widestPack = database.prepare("SELECT max(id_to - id_from) AS ids FROM packs");
@@ -60,8 +59,8 @@ export function prepareLogReader(database: Database): LogReader {
   const stored = (agentId: string, tick: number): StoredReport | null => {
     const id = idOf(byTick.get(agentId, tick));
     if (id === null) return null;
-    const hot = hotById.get(id);
-    if (hot !== null) return hotReport(hot);
+    const row = hotById.get(id);
+    if (row !== null) return hotReport(row);
     const body = bodyOf(packById.get(agentId, id));
     if (body === null) return null;
     return decodePack(body, (other) => other === id)[0] ?? null;
@@ -71,10 +70,10 @@ export function prepareLogReader(database: Database): LogReader {
 
   async function* reportsSince(receivedFrom: number): AsyncGenerator<StoredReport> {
     for (let from = 0; ;) {
-      const hot = idOf(nextHot.get(from, receivedFrom));
+      const unpacked = idOf(nextHot.get(from, receivedFrom));
       const packed = idOf(nextPacked.get(from, receivedFrom));
-      if (hot === null && packed === null) return;
-      from = Math.max(from, Math.min(hot ?? Infinity, packed ?? Infinity));
+      if (unpacked === null && packed === null) return;
+      from = Math.max(from, Math.min(unpacked ?? Infinity, packed ?? Infinity));
       const to = from + STREAM_IDS;
       const rows = hotBetween.all(from, to, receivedFrom).map(hotReport);
       const widest = (widestPack.get() as { ids: number | null }).ids ?? 0;
@@ -92,7 +91,8 @@ export function prepareLogReader(database: Database): LogReader {
       const top = highest(agentId);
       if (top === null) return { highest_tick: null, ticks: [], nonces: [] };
       const ticks = ticksFrom.all(agentId, top - WINDOW) as { tick: number }[];
-      const nonces = (hotNonces.all(agentId) as { nonce: string }[]).map(({ nonce }) => nonce);
+      const newest = hot.idsOf(agentId).slice(-WINDOW).reverse();
+      const nonces = newest.map((id) => (hotNonce.get(id) as { nonce: string }).nonce);
       for (let below = Number.MAX_SAFE_INTEGER; nonces.length < WINDOW;) {
         const body = bodyOf(packsNewestFirst.get(agentId, below));
         if (body === null) break;
@@ -117,10 +117,10 @@ export function prepareLogReader(database: Database): LogReader {
         observed_at >= observedFrom && observed_at <= observedTo;
       const inOrder = (a: StoredReport, b: StoredReport): number => a.observed_at - b.observed_at || a.id - b.id;
       // Read in one turn of the event loop: no row is packed in between. Packs deleted later are left out.
-      const hot = hotObserved.all(agentId, observedFrom, observedTo).map(hotReport);
+      const unpacked = hot.idsOf(agentId).flatMap((id) => hotObserved.all(id, observedFrom, observedTo).map(hotReport));
       const packs = packsObserved.all(agentId, observedFrom, observedTo) as { id: number; observed_from: number }[];
       // A buffered report observed long ago may lie in a later pack: what no later pack can precede goes out.
-      let pending: StoredReport[] = hot;
+      let pending: StoredReport[] = unpacked;
       const last = { observed_from: Infinity, id: null };
       for (const pack of [...packs, last]) {
         const [due, rest] = split(pending.sort(inOrder), (report) => report.observed_at < pack.observed_from);

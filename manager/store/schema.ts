@@ -67,7 +67,6 @@ const MIGRATIONS: readonly string[] = [
     sig          TEXT NOT NULL,
     data         TEXT NOT NULL
   ) STRICT;
-  CREATE INDEX reports_hot_of_agent ON reports_hot (agent_id);
 
   CREATE TABLE packs (
     id            INTEGER PRIMARY KEY,

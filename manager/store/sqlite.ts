@@ -45,7 +45,8 @@ function joined(file: string, database: Database, lock: Lock, log: Log): Store {
     () => ++lastReportId,
     (applied) => {
       if (applied.some(({ wiped }) => wiped)) return hot.reload();
-      for (const { reports } of applied) for (const report of reports) hot.added(report.agent_id, report.received_at);
+      for (const { reports } of applied)
+        for (const report of reports) hot.added(report.agent_id, report.id, report.received_at);
     },
   );
   const housekeeping = new Housekeeping(database, commits, hot, disk, log);
@@ -60,7 +61,7 @@ function joined(file: string, database: Database, lock: Lock, log: Log): Store {
 
   return {
     ...prepareReader(database),
-    ...prepareLogReader(database),
+    ...prepareLogReader(database, hot),
     commit: (batch) =>
       closed === null ? commits.commit(batch) : Promise.reject(new StoreError("failing", "the manager is stopping")),
     maintain: async (now, retention) => (await health()) === "ok" && housekeeping.round(now, retention),
@@ -103,7 +104,7 @@ export function openLogSnapshot(path: string): LogSnapshot {
     database.run("BEGIN"); // every read sees the same moment
     const { rows } = database.query("SELECT count(*) AS rows FROM reports").get() as { rows: number };
     const { loadAgents } = prepareReader(database);
-    const { allReports } = prepareLogReader(database);
+    const { allReports } = prepareLogReader(database, new HotReports(database));
     return { rows, loadAgents, allReports, close: () => database.close() };
   } catch (error) {
     database.close();
