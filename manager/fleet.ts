@@ -46,8 +46,8 @@ type Outcome = { ok: true; value: unknown } | { ok: false; error: HttpError };
 /** What listeners hear of after it is durable. */
 export type Published = {
   versions: Version[];
-  /** Edges that are shown otherwise without a row of history. */
-  moved: string[];
+  /** Shown otherwise without a row of history. */
+  moved: { nodes: string[]; edges: string[] };
   alarms: AlarmRow[];
   events: Event[];
 };

@@ -10,6 +10,8 @@ export class Live {
   #edges = new Set<string>();
   #networks = new Set<string>();
   #timer: Timer | null = null;
+  /** At the last message. */
+  #hasSegments = false;
 
   constructor(
     private readonly stream: Stream,
@@ -21,8 +23,10 @@ export class Live {
     if (this.stream.listeners === 0) return;
     const sets = { node: this.#nodes, edge: this.#edges, network: this.#networks };
     for (const version of versions) sets[version.kind].add(version.id);
-    for (const id of moved) this.#edges.add(id);
-    if (versions.length + moved.length > 0) this.#timer ??= setTimeout(() => this.#flush(), GATHER_MS);
+    for (const id of moved.nodes) this.#nodes.add(id);
+    for (const id of moved.edges) this.#edges.add(id);
+    if (versions.length + moved.nodes.length + moved.edges.length > 0)
+      this.#timer ??= setTimeout(() => this.#flush(), GATHER_MS);
     const now = this.now();
     for (const { since_at: _since, memory: _memory, state, ...alarm } of alarms) {
       if (state === "pending") continue;
@@ -42,6 +46,7 @@ export class Live {
   #flush(): void {
     this.#timer = null;
     const { topology } = this.fleet();
+    const now = this.now();
     const pick = <T>(ids: Set<string>, find: (id: string) => T | null) => {
       const present: T[] = [];
       const removed: string[] = [];
@@ -54,15 +59,21 @@ export class Live {
       return { present, removed };
     };
     const networks = new Map([...topology.networks()].map((network) => [network.id, network]));
-    const nodes = pick(this.#nodes, (id) => topology.node(id));
+    const nodes = pick(this.#nodes, (id) => topology.shownNode(id, now));
     const edges = pick(this.#edges, (id) => topology.edge(id));
+    // The picture shows a large segment as one node (GET /status/topology), so its pairs are not sent.
+    const segments = topology.segments();
+    const hadSegments = this.#hasSegments;
+    this.#hasSegments = segments.nodes.length > 0;
+    const mayBeOfSegment = edges.removed.length > 0 || edges.present.some(({ layer }) => layer === "physical");
     const changedNetworks = pick(this.#networks, (id) => networks.get(id) ?? null);
     this.stream.send("topology", {
       nodes: nodes.present,
-      edges: edges.present,
+      edges: edges.present.map(segments.drawn).filter((edge) => edge !== null),
       networks: changedNetworks.present,
       removed: { nodes: nodes.removed, edges: edges.removed, networks: changedNetworks.removed },
-      at: this.now(),
+      stale: mayBeOfSegment && (hadSegments || this.#hasSegments),
+      at: now,
     });
   }
 }

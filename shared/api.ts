@@ -292,6 +292,8 @@ export type StreamEvents = {
     edges: TopologyEdge[];
     networks: TopologyNetwork[];
     removed: { nodes: string[]; edges: string[]; networks: string[] };
+    /** A large segment is another one now: ask for the whole picture. */
+    stale: boolean;
     at: number;
   };
   alarm: Alarm;

@@ -18,6 +18,8 @@ export class AgentMemory {
   intervalMs = 30_000;
   /** By what arrives: as history keeps it (late is a moment of online). */
   down = true;
+  /** Silent for two intervals, and told so. */
+  late = false;
   /** WireGuard interfaces, also those that are gone while a link still ends at them. */
   seats: Seat[] = [];
   /** Interface addresses without length → interface; loopback and link-local left out. */

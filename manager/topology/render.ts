@@ -207,10 +207,14 @@ function repute(seats: readonly Seat[]): {
 /** Peers' handshakes with a silent host that are this much later than its last word prove that it lives. */
 const ALIVE_SLACK_MS = 5000;
 
+/** Nothing arrived for two intervals. */
+export function isLate({ receivedAt, intervalMs }: AgentMemory, now: number): boolean {
+  return receivedAt !== null && now - receivedAt >= 2 * intervalMs;
+}
+
 export function agentView(agent: AgentMemory, form: Form, now: number): TopologyNode {
   const { networks, attached, nat, exit, heardAt } = repute(agent.seats);
-  const silentFor = agent.receivedAt === null ? null : now - agent.receivedAt;
-  const late = form === "live" && !agent.down && silentFor !== null && silentFor >= 2 * agent.intervalMs;
+  const late = form === "live" && !agent.down && isLate(agent, now);
   const alive = agent.down && agent.receivedAt !== null && heardAt > agent.receivedAt + ALIVE_SLACK_MS;
   return {
     id: agent.id,

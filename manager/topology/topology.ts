@@ -15,10 +15,10 @@ import type {
 import { AgentMemory, type Arc, type Link, type Network, type Seat } from "./memory.ts";
 import { networkView } from "./networks.ts";
 import { PhysicalLayer } from "./physical.ts";
-import { type PlainEdge, PlainLayers } from "./plain.ts";
+import { PlainEdge, PlainLayers } from "./plain.ts";
 import { cachedPrefix, routedBy } from "./prefixes.ts";
 import { RelayLayer } from "./relay.ts";
-import { agentView, type Carriers, type Form, foreignView, linkView, plainView, seatLabel } from "./render.ts";
+import { agentView, type Carriers, type Form, foreignView, isLate, linkView, plainView, seatLabel } from "./render.ts";
 import { type Segments, segmentsOf } from "./segments.ts";
 import { newestHandshake } from "./state.ts";
 import { TunnelLayer } from "./tunnels.ts";
@@ -129,6 +129,10 @@ export class Topology implements TopologyReader {
   readonly #fresh = new Set<Seat>();
   /** Edges that are shown otherwise, though history keeps nothing of it: between up, late and idle. */
   readonly #moved = new Set<string>();
+  /** Agents that became late, or were: likewise. */
+  readonly #movedNodes = new Set<string>();
+  /** null: a plain edge changed since they were looked at. */
+  #segments: Segments | null = null;
   #events: NewEvent[] = [];
   /** Nodes and networks that #take left for later, and the earliest moment of that; null: none. */
   readonly #waitingNodes = new Set<string>();
@@ -239,6 +243,7 @@ export class Topology implements TopologyReader {
     if (agent === undefined) return { versions: [], events: [] };
     if (options.replay !== true) this.#gather(observation.observed_at);
     agent.receivedAt = Math.max(agent.receivedAt ?? 0, observation.received_at);
+    this.#setLate(agent, false);
     if (agent.down) {
       agent.down = false;
       this.#touched.add(agent.id);
@@ -318,6 +323,7 @@ export class Topology implements TopologyReader {
         agent.down = true;
         this.#touched.add(agent.id);
       }
+      this.#setLate(agent, !agent.down && isLate(agent, now));
       for (const seat of agent.seats) {
         const fresh = this.#isFresh(seat, now);
         if (fresh === this.#fresh.has(seat)) continue;
@@ -448,14 +454,23 @@ export class Topology implements TopologyReader {
     this.#events = events;
   }
 
-  /** Edges that moved between up, late and idle since the last call: no history, but news to who watches. */
-  takeMoved(): string[] {
-    const moved = [...this.#moved];
+  /** Edges that moved between up, late and idle since the last call, agents between online and late: no history, but news
+   * to who watches. */
+  takeMoved(): { nodes: string[]; edges: string[] } {
+    const moved = { nodes: [...this.#movedNodes], edges: [...this.#moved] };
+    this.#movedNodes.clear();
     this.#moved.clear();
     return moved;
   }
 
+  #setLate(agent: AgentMemory, late: boolean): void {
+    if (agent.late === late) return;
+    agent.late = late;
+    this.#movedNodes.add(agent.id);
+  }
+
   #edgeVersion(versions: Version[], edge: Link | PlainEdge, body: TopologyEdge | null, at: number): void {
+    if (edge instanceof PlainEdge) this.#segments = null;
     const hash = body === null ? null : edgeHash(body);
     if (hash === edge.stored) {
       if (body !== null) this.#moved.add(edge.id);
@@ -548,6 +563,17 @@ export class Topology implements TopologyReader {
       networks: [...this.networks()],
       at: now,
     };
+  }
+
+  /** A node as the picture of this moment shows it; null: there is none. */
+  shownNode(nodeId: string, now: number): TopologyNode | null {
+    return this.#node(nodeId, "live", now);
+  }
+
+  /** How large segments are shown, for edges drawn one at a time: as of the last change of a physical edge. */
+  segments(): Segments {
+    const physical = () => [...this.#plain.edges.values()].map((edge) => this.#plainView(edge));
+    return (this.#segments ??= segmentsOf(physical().filter(({ layer }) => layer === "physical")));
   }
 
   *#drawn(links: readonly Link[], plain: readonly TopologyEdge[], segments: Segments): Iterable<TopologyEdge> {

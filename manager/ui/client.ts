@@ -162,6 +162,7 @@ export function startClient(store: Store): Client {
       if (waiting !== null) return void waiting.push(change);
       store.get().picture.apply(change);
       store.set({});
+      if (change.stale) void refresh().catch(failed);
     });
     on("alarm", (alarm) => {
       const alarms = new Map(store.get().alarms);

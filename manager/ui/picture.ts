@@ -42,7 +42,7 @@ export class Picture {
     this.apply({ ...response, removed });
   }
 
-  apply(change: StreamEvents["topology"]): void {
+  apply(change: Omit<StreamEvents["topology"], "stale">): void {
     let shaped = change.removed.nodes.length > 0 || change.removed.edges.length > 0;
     for (const id of change.removed.nodes) this.nodes.delete(id);
     for (const id of change.removed.edges) this.edges.delete(id);

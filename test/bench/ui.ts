@@ -81,7 +81,7 @@ async function benchNetwork(name: string, make: (now: number) => TopologyRespons
     console.log(`    zooming ${rate(await browser.value<number[]>(moving(true)))}`);
     console.log(`    main thread blocks while moving: ${await longTasks(browser)}`);
     const before = await heapMegabytes(browser);
-    const none = { nodes: [], networks: [], removed: { nodes: [], edges: [], networks: [] } };
+    const none = { nodes: [], networks: [], removed: { nodes: [], edges: [], networks: [] }, stale: false };
     let middle = before;
     for (let i = 0; i < UPDATES; i++) {
       const edges = Array.from(

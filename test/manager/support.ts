@@ -5,6 +5,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { StreamEvents } from "../../shared/api.ts";
 import { type RunningManager, startManager } from "../../manager/server.ts";
 import { managerSettings } from "../../manager/settings.ts";
 import { newNonce, seal, type SigningKey } from "../../shared/envelope.ts";
@@ -372,4 +373,39 @@ export async function runManager(
   const [stdout, stderr] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
   await child.exited;
   return { exitCode: child.exitCode, stdout, stderr };
+}
+
+/** Reads the live stream while `happens` happens, until `enough` says so of what came, for 5 s at most. */
+export async function listen(
+  place: { url: string },
+  happens: () => Promise<void>,
+  enough: (heard: StreamEvents["topology"][]) => boolean,
+): Promise<{ topology: StreamEvents["topology"][]; events: StreamEvents["event"][] }> {
+  const aborted = new AbortController();
+  const timer = setTimeout(() => aborted.abort(), 5000);
+  const response = await fetch(`${place.url}/status/stream`, { signal: aborted.signal });
+  const heard = { topology: [] as StreamEvents["topology"][], events: [] as StreamEvents["event"][] };
+  const decoder = new TextDecoder();
+  let text = "";
+  let begun: Promise<void> | null = null;
+  try {
+    for await (const chunk of response.body!) {
+      text += decoder.decode(chunk, { stream: true });
+      const frames = text.split("\n\n");
+      text = frames.pop()!;
+      for (const frame of frames) {
+        const name = /^event: (.*)$/m.exec(frame)?.[1];
+        const data = /^data: (.*)$/m.exec(frame)?.[1];
+        if (name === "hello") begun ??= happens();
+        if (name === "topology") heard.topology.push(JSON.parse(data!));
+        if (name === "event") heard.events.push(JSON.parse(data!));
+      }
+      if (enough(heard.topology)) break;
+    }
+  } finally {
+    clearTimeout(timer);
+    aborted.abort();
+    await begun;
+  }
+  return heard;
 }

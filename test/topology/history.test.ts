@@ -12,7 +12,7 @@ import type {
 } from "../../shared/api.ts";
 import { openStore } from "../../manager/store/sqlite.ts";
 import { createLog } from "../../shared/log.ts";
-import { type Agent, type Data, type Ground, ground, registered } from "../manager/support.ts";
+import { type Agent, type Data, type Ground, ground, listen, registered } from "../manager/support.ts";
 import { item, key, peer } from "./scene.ts";
 
 const BEGIN = Date.UTC(2026, 0, 5, 12);
@@ -177,40 +177,6 @@ test("/status/events: newest first, page by page, each once", async () => {
   expect(only.events.every(({ at }) => at === moments.oneSided)).toBe(true);
 });
 
-/** Reads the stream until `enough` says so of what came. */
-async function listen(
-  happens: () => Promise<void>,
-  enough: (heard: StreamEvents["topology"][]) => boolean,
-): Promise<{ topology: StreamEvents["topology"][]; events: StreamEvents["event"][] }> {
-  const aborted = new AbortController();
-  const timer = setTimeout(() => aborted.abort(), 5000);
-  const response = await fetch(`${place.url}/status/stream`, { signal: aborted.signal });
-  const heard = { topology: [] as StreamEvents["topology"][], events: [] as StreamEvents["event"][] };
-  const decoder = new TextDecoder();
-  let text = "";
-  let begun: Promise<void> | null = null;
-  try {
-    for await (const chunk of response.body!) {
-      text += decoder.decode(chunk, { stream: true });
-      const frames = text.split("\n\n");
-      text = frames.pop()!;
-      for (const frame of frames) {
-        const name = /^event: (.*)$/m.exec(frame)?.[1];
-        const data = /^data: (.*)$/m.exec(frame)?.[1];
-        if (name === "hello") begun ??= happens();
-        if (name === "topology") heard.topology.push(JSON.parse(data!));
-        if (name === "event") heard.events.push(JSON.parse(data!));
-      }
-      if (enough(heard.topology)) break;
-    }
-  } finally {
-    clearTimeout(timer);
-    aborted.abort();
-    await begun;
-  }
-  return heard;
-}
-
 test("a tunnel that falls idle, and wakes: the stream tells it, history and events do not", async () => {
   const rows = async () => ({
     edges: place.stored()["topology_edges"],
@@ -222,6 +188,7 @@ test("a tunnel that falls idle, and wakes: the stream tells it, history and even
   const stateOf = (heard: StreamEvents["topology"][]) =>
     heard.flatMap(({ edges }) => edges).findLast(({ id }) => id === edgeId)?.state;
   const idle = await listen(
+    place,
     async () => {
       for (let i = 0; i < 3; i++) await round();
     },
@@ -229,6 +196,7 @@ test("a tunnel that falls idle, and wakes: the stream tells it, history and even
   );
   expect(stateOf(idle.topology)).toBe("idle");
   const awake = await listen(
+    place,
     async () => {
       shake();
       await round();

@@ -32,6 +32,7 @@ describeWith(["chromium"], "heap after collection", () => {
             networks: [],
             edges: edges.map((edge) => ({ ...edge, a_to_b_bps: sent * 1000 })),
             removed: { nodes: [], edges: [], networks: [] },
+            stale: false,
             at: Date.now(),
           });
           await Bun.sleep(15); // about a frame each: every update is drawn

@@ -22,7 +22,14 @@ import { fullMesh, office, sparse } from "./mock.ts";
 
 const NOW = Date.UTC(2026, 10, 23, 12);
 const ALL = { layers: LAYERS_ALL, network: null, foreign: true, edges: "auto" as const };
-const NOTHING = { nodes: [], edges: [], networks: [], removed: { nodes: [], edges: [], networks: [] }, at: NOW };
+const NOTHING = {
+  nodes: [],
+  edges: [],
+  networks: [],
+  removed: { nodes: [], edges: [], networks: [] },
+  stale: false,
+  at: NOW,
+};
 
 describe("picture", () => {
   test("changes are taken, and only a new shape is a new shape", () => {
