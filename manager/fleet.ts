@@ -52,11 +52,15 @@ export type Published = {
   events: Event[];
 };
 
-function add<T>(list: T[] | undefined, items: readonly T[]): T[] | undefined {
-  if (items.length === 0) return list;
-  if (list === undefined) return [...items];
-  list.push(...items);
-  return list;
+/** The parts of a batch that are lists. */
+type List = Exclude<keyof Batch, "wipe" | "meta">;
+
+/** Adds items to one of a batch's lists, which is not there until it has some. */
+function add<Part extends List>(batch: Batch, part: Part, items: readonly NonNullable<Batch[Part]>[number][]): void {
+  if (items.length === 0) return;
+  const list: unknown[] | undefined = batch[part];
+  if (list === undefined) batch[part] = [...items] as Batch[Part];
+  else list.push(...items);
 }
 
 function viaOf(relayPath: readonly string[]): "direct" | "relay" {
@@ -299,7 +303,7 @@ export class Fleet {
     const known = this.agents.has(record.agent_id);
     this.agents.set(record.agent_id, record);
     this.#keys.set(record.public_key, record.agent_id);
-    turn.batch.agents = add(turn.batch.agents, [record]);
+    add(turn.batch, "agents", [record]);
     this.takeTopology(
       known ? this.topology.updateAgent(record, turn.now) : this.topology.addAgent(record, turn.now),
       turn,
@@ -317,14 +321,14 @@ export class Fleet {
     const { agents, interfaces } = turn.batch;
     if (agents !== undefined) turn.batch.agents = agents.filter((row) => row.agent_id !== agentId);
     if (interfaces !== undefined) turn.batch.interfaces = interfaces.filter((row) => row.agent_id !== agentId);
-    turn.batch.forget = add(turn.batch.forget, [agentId]);
+    add(turn.batch, "forget", [agentId]);
     this.takeTopology(this.topology.forgetAgent(agentId, turn.now), turn);
     this.takeAlarms(this.alarms.forgetAgent(agentId, turn.now), turn);
   }
 
   retireAgent(agentId: string, turn: Turn): void {
     this.retired.add(agentId);
-    turn.batch.retire = add(turn.batch.retire, [{ agent_id: agentId, at: turn.now }]);
+    add(turn.batch, "retire", [{ agent_id: agentId, at: turn.now }]);
     this.forgetAgent(agentId, turn);
   }
 
@@ -350,7 +354,7 @@ export class Fleet {
   takeReport(row: ReportRow, report: Report, window: ReplayWindow, turn: Turn): void {
     const observation = observationOf(row, report, window.highest);
     window.accept(row.tick, row.nonce);
-    turn.batch.reports = add(turn.batch.reports, [row]);
+    add(turn.batch, "reports", [row]);
     this.accepted++;
     this.lastReportAt = row.received_at;
     this.contacts.set(row.agent_id, {
@@ -370,7 +374,7 @@ export class Fleet {
         const text = JSON.stringify(rows);
         if (this.#interfaces.get(row.agent_id) !== text) {
           this.#interfaces.set(row.agent_id, text);
-          turn.batch.interfaces = add(turn.batch.interfaces, [{ agent_id: row.agent_id, rows }]);
+          add(turn.batch, "interfaces", [{ agent_id: row.agent_id, rows }]);
         }
       }
     }
@@ -380,20 +384,14 @@ export class Fleet {
   }
 
   takeTopology(change: TopologyChange, { batch }: Turn): void {
-    batch.versions = add(batch.versions, change.versions);
-    batch.events = add(batch.events, change.events);
-    if (batch.versions === undefined) delete batch.versions;
-    if (batch.events === undefined) delete batch.events;
+    add(batch, "versions", change.versions);
+    add(batch, "events", change.events);
   }
 
   takeAlarms(change: AlarmChange, { batch }: Turn): void {
-    batch.alarms = add(batch.alarms, change.alarms);
-    batch.transitions = add(batch.transitions, change.transitions);
-    batch.withdrawn = add(batch.withdrawn, change.withdrawn);
-    batch.events = add(batch.events, change.events);
-    if (batch.alarms === undefined) delete batch.alarms;
-    if (batch.transitions === undefined) delete batch.transitions;
-    if (batch.withdrawn === undefined) delete batch.withdrawn;
-    if (batch.events === undefined) delete batch.events;
+    add(batch, "alarms", change.alarms);
+    add(batch, "transitions", change.transitions);
+    add(batch, "withdrawn", change.withdrawn);
+    add(batch, "events", change.events);
   }
 }

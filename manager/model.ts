@@ -67,6 +67,8 @@ export type TopologyReader = {
   edge(edgeId: string): TopologyEdge | null;
   /** Edges that end at a node (agent id or `wg:<key>`). */
   edgesOf(nodeId: string): TopologyEdge[];
+  /** WireGuard edges that end at an agent and are not simply up, late, idle or unused. */
+  troubledEdgesOf(agentId: string): TopologyEdge[];
   edges(): Iterable<TopologyEdge>;
   /** A network's nodes, and its links as far as its holding together goes; null: there is none. */
   network(networkId: string): { nodes: ReadonlySet<string>; links: Iterable<NetworkLink> } | null;

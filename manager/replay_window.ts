@@ -9,13 +9,14 @@ export type WindowVerdict = "fresh" | "tick_seen" | "tick_stale" | "nonce_used";
 export class ReplayWindow {
   #highest: number | null;
   #ticks: Set<number>;
-  #nonces: string[];
+  /** In the order in which they came. */
+  #nonces: Set<string>;
 
   /** `nonces` newest last or in any order; more than 120 are cut. */
   constructor(stored: { highest_tick: number | null; ticks: Iterable<number>; nonces: readonly string[] }) {
     this.#highest = stored.highest_tick;
     this.#ticks = new Set(stored.ticks);
-    this.#nonces = stored.nonces.slice(-WINDOW);
+    this.#nonces = new Set(stored.nonces.slice(-WINDOW));
   }
 
   get highest(): number | null {
@@ -26,13 +27,13 @@ export class ReplayWindow {
   check(tick: number, nonce: string): WindowVerdict {
     if (this.#highest !== null && tick <= this.#highest - WINDOW) return "tick_stale";
     if (this.#ticks.has(tick)) return "tick_seen";
-    return this.#nonces.includes(nonce) ? "nonce_used" : "fresh";
+    return this.#nonces.has(nonce) ? "nonce_used" : "fresh";
   }
 
   accept(tick: number, nonce: string): void {
     this.#ticks.add(tick);
-    this.#nonces.push(nonce);
-    if (this.#nonces.length > WINDOW) this.#nonces.shift();
+    this.#nonces.add(nonce);
+    if (this.#nonces.size > WINDOW) this.#nonces.delete(this.#nonces.values().next().value!);
     if (this.#highest !== null && tick <= this.#highest) return;
     this.#highest = tick;
     if (this.#ticks.size > 2 * WINDOW) {

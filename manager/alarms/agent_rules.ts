@@ -573,7 +573,7 @@ const keyReuse = rule(
 /** Agent interfaces whose key a peer lists wrongly: an edge in key_mismatch has one end whose key the other lacks. */
 function wrongEnds(context: Context, agentId: string): { agent: string; interface: string; lister: string }[] {
   const found: { agent: string; interface: string; lister: string }[] = [];
-  for (const edge of agentId === context.agentId ? context.edges : context.topology.edgesOf(agentId)) {
+  for (const edge of context.topology.troubledEdgesOf(agentId)) {
     if (edge.state !== "key_mismatch") continue;
     for (const [end, other] of [
       [edge.a, edge.b],
@@ -596,7 +596,7 @@ const keyMismatch = rule(
   "key_mismatch",
   {},
   function* (context) {
-    if (!context.edges.some((edge) => edge.state === "key_mismatch")) return;
+    if (!context.troubled.some((edge) => edge.state === "key_mismatch")) return;
     for (const end of wrongEnds(context, context.agentId)) yield subjects.interface(end.agent, end.interface);
   },
   (subject, context) => {
@@ -629,9 +629,8 @@ const keyMismatch = rule(
 
 /** Networks that an agent's interface is in. */
 function networksOf(context: Context, agentId: string, name: string): Set<string> {
-  const edges = agentId === context.agentId ? context.edges : context.topology.edgesOf(agentId);
   const found = new Set<string>();
-  for (const edge of edges) {
+  for (const edge of context.topology.edgesOf(agentId)) {
     if (edge.network === null) continue;
     if (
       (edge.a.node === agentId && edge.a.interface === name) ||

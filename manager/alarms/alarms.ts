@@ -623,7 +623,7 @@ export class Alarms {
     topology: TopologyReader,
     now: number,
   ): Context {
-    let edges: TopologyEdge[] | null = null;
+    let troubled: TopologyEdge[] | null = null;
     const isFresh = (id: string): boolean => {
       const heard = this.#heard.get(id);
       return heard !== undefined && now - heard.at < SILENT_INTERVALS * heard.intervalMs;
@@ -635,9 +635,8 @@ export class Alarms {
       observation,
       previous,
       facts,
-      get edges() {
-        edges ??= topology.edgesOf(agentId);
-        return edges;
+      get troubled() {
+        return (troubled ??= topology.troubledEdgesOf(agentId));
       },
       isFresh,
       intervalMs: (id) => this.#heard.get(id)?.intervalMs ?? DEFAULT_INTERVAL_MS,

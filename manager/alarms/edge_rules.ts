@@ -14,7 +14,7 @@ function edgeOf(subject: string, context: Context): TopologyEdge | null {
 }
 
 function* edgeSubjects(context: Context, applies: (edge: TopologyEdge) => boolean): Iterable<string> {
-  for (const edge of context.edges) if (edge.layer === "wireguard" && applies(edge)) yield subjects.edge(edge.id);
+  for (const edge of context.troubled) if (applies(edge)) yield subjects.edge(edge.id);
 }
 
 function betweenAgents(context: Context, edge: TopologyEdge): boolean {
@@ -477,8 +477,8 @@ const foreignDown: Rule = {
   endsOnAcknowledge: false,
   compares: false,
   *subjects(context) {
-    for (const edge of context.edges) {
-      if (edge.layer !== "wireguard" || (edge.state !== "stale" && edge.state !== "never")) continue;
+    for (const edge of context.troubled) {
+      if (edge.state !== "stale" && edge.state !== "never") continue;
       const other = edge.a.node === context.agentId ? edge.b.node : edge.a.node;
       if (context.topology.agent(other) === null) yield subjects.node(other);
     }
@@ -578,8 +578,8 @@ const partition: Rule = {
   compares: false,
   *subjects(context) {
     const seen = new Set<string>();
-    for (const edge of context.edges) {
-      if (edge.layer !== "wireguard" || edge.network === null || seen.has(edge.network)) continue;
+    for (const edge of context.troubled) {
+      if (edge.network === null || seen.has(edge.network)) continue;
       if (!(["stale", "never", "down", "one_sided", "key_mismatch"] as string[]).includes(edge.state)) continue;
       seen.add(edge.network);
       yield subjects.network(edge.network);

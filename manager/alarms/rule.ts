@@ -91,8 +91,8 @@ export type Context = {
   /** What its configuration was at the report before, and is; previous null: its first. */
   previous: Facts | null;
   facts: Facts;
-  /** The agent's edges. */
-  edges: readonly TopologyEdge[];
+  /** The agent's WireGuard edges that are not simply up, late, idle or unused. */
+  troubled: readonly TopologyEdge[];
   /** Heard under 3 of its intervals ago. */
   isFresh(agentId: string): boolean;
   intervalMs(agentId: string): number;

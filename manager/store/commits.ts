@@ -1,7 +1,7 @@
 // Owns the grouping of commits: batches handed in during one turn of the event loop share one transaction and one
 // fsync, a batch that cannot be stored takes no other down with it, and a writer elsewhere is waited for without
 // blocking the loop.
-import type { Database } from "bun:sqlite";
+import type { Database, Statement } from "bun:sqlite";
 import type { Batch } from "../model.ts";
 import { faultOf, toStoreError } from "./faults.ts";
 import type { Committed, StoreError, StoreFault } from "./store.ts";
@@ -26,6 +26,8 @@ export class Commits {
   readonly figures: CommitFigures = { commits: 0, seconds: 0 };
   /** Why the last write failed; null: it did not. */
   fault: StoreFault | null = null;
+  readonly #begin: Statement;
+  readonly #commit: Statement;
   #waiting: Waiting[] = [];
   #scheduled = false;
   #idle: (() => void)[] = [];
@@ -35,7 +37,11 @@ export class Commits {
     private readonly write: Writer,
     private readonly nextReportId: () => number,
     private readonly onApplied: (applied: Applied[]) => void,
-  ) {}
+  ) {
+    // IMMEDIATE: the write lock is had, or not, before anything is written.
+    this.#begin = database.prepare("BEGIN IMMEDIATE");
+    this.#commit = database.prepare("COMMIT");
+  }
 
   /** Durable when it resolves. Rejects with a StoreError: nothing of the batch is stored. */
   commit(batch: Batch): Promise<Committed> {
@@ -151,11 +157,10 @@ export class Commits {
 
   /** `work` must be synchronous: a transaction must not span a turn of the event loop. */
   #inTransaction<T>(work: () => T): T {
-    // IMMEDIATE: the write lock is had, or not, before anything is written.
-    this.database.run("BEGIN IMMEDIATE");
+    this.#begin.run();
     try {
       const result = work();
-      this.database.run("COMMIT");
+      this.#commit.run();
       return result;
     } catch (error) {
       // SQLite has rolled back by itself after some faults, a full disk among them.

@@ -1,6 +1,6 @@
 // Owns the state table of WireGuard edges (2-topology.md): from what both ends say to a state and its cause. Pure: time
 // comes in by the moments of the reports and by whether an end is fresh.
-import type { EdgeCause, EdgeState } from "../../shared/api.ts";
+import type { EdgeCause, EdgeState, TopologyEdge } from "../../shared/api.ts";
 import { type PeerMemory, SESSION_SECONDS } from "./window.ts";
 
 /** Beyond the session's life: a handshake that is only late has come by then. */
@@ -39,6 +39,13 @@ export type Remembered = { since: number; cause: EdgeCause | null };
 export type Judgement = { readonly state: EdgeState; readonly cause: EdgeCause | null };
 
 type Side = "a" | "b";
+
+const UNTROUBLED: ReadonlySet<EdgeState> = new Set(["up", "late", "idle", "unused", "unknown"]);
+
+/** Whether an edge's state or cause says that something is wrong. */
+export function isTroubled({ state, cause }: Pick<TopologyEdge, "state" | "cause">): boolean {
+  return cause !== null || !UNTROUBLED.has(state);
+}
 
 /** Passes, as far as anyone can tell: moves between these are neither events nor history rows. */
 export function isQuietMove(from: EdgeState, to: EdgeState): boolean {

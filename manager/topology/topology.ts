@@ -20,7 +20,7 @@ import { cachedPrefix, routedBy } from "./prefixes.ts";
 import { RelayLayer } from "./relay.ts";
 import { agentView, type Carriers, type Form, foreignView, isLate, linkView, plainView, seatLabel } from "./render.ts";
 import { type Segments, segmentsOf } from "./segments.ts";
-import { newestHandshake } from "./state.ts";
+import { isTroubled, newestHandshake } from "./state.ts";
 import { TunnelLayer } from "./tunnels.ts";
 import { edgeHash, hashOf } from "./versions.ts";
 import { FRESH_INTERVALS, WireguardLayer } from "./wireguard.ts";
@@ -623,6 +623,13 @@ export class Topology implements TopologyReader {
     const edges: TopologyEdge[] = [];
     for (const seat of seats) for (const link of seat?.links.values() ?? []) edges.push(this.#linkView(link, "live"));
     for (const edge of this.#plain.of(nodeId)) edges.push(this.#plainView(edge));
+    return edges;
+  }
+
+  troubledEdgesOf(agentId: string): TopologyEdge[] {
+    const edges: TopologyEdge[] = [];
+    for (const seat of this.#agents.get(agentId)?.seats ?? [])
+      for (const link of seat.links.values()) if (isTroubled(link)) edges.push(this.#linkView(link, "live"));
     return edges;
   }
 

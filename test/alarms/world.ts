@@ -1,6 +1,7 @@
 // Owns the small fleet on which alarm rules are tried: agents that report every 30 s, edges whose state a test sets, and
 // a clock. Hand-written; the rules on real tunnels are test/diagnosis. With `restarts`, the alarms are built anew from
 // what was stored before every single step.
+import { isTroubled } from "../../manager/topology/state.ts";
 import { Alarms } from "../../manager/alarms/alarms.ts";
 import type {
   AgentRecord,
@@ -333,6 +334,10 @@ export class World {
     effective: (id) => this.#latest.get(id)?.report ?? null,
     edge: (id) => this.edgesById.get(id) ?? null,
     edgesOf: (node) => [...this.edgesById.values()].filter((edge) => edge.a.node === node || edge.b.node === node),
+    troubledEdgesOf: (node) =>
+      [...this.edgesById.values()].filter(
+        (edge) => edge.layer === "wireguard" && (edge.a.node === node || edge.b.node === node) && isTroubled(edge),
+      ),
     network: (id) => {
       const edges = [...this.edgesById.values()].filter(
         ({ layer, network }) => layer === "wireguard" && network === id,
