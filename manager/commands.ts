@@ -33,7 +33,7 @@ export async function verifyLogCommand(
     await psk.once();
     const keys = new Map((await snapshot.loadAgents()).map((agent) => [agent.agent_id, agent.public_key]));
     let listed = 0;
-    const summary = await verifyLog(snapshot.allReports(), snapshot.rows, psk.psks, keys, (finding) => {
+    const summary = await verifyLog(snapshot.allReports(), snapshot, psk.psks, keys, (finding) => {
       if (++listed > MAX_FINDINGS) return;
       const at = new Date(finding.received_at).toISOString();
       print(

@@ -25,10 +25,7 @@ export type Retention = { reportsMs: number; eventsMs: number };
 type PackRow = {
   id: number;
   agent_id: string;
-  id_from: number;
-  id_to: number;
-  tick_from: number;
-  tick_to: number;
+  received_to: number;
   reports: number;
 };
 
@@ -38,6 +35,8 @@ export class Housekeeping {
   /** Agents whose reports did not come back unchanged from a trial pack: they stay hot. */
   readonly #unpackable = new Set<string>();
   #low = false;
+  /** Rows of reports received until then may go. */
+  #rowsTo: number;
 
   constructor(
     private readonly database: Database,
@@ -48,6 +47,7 @@ export class Housekeeping {
   ) {
     this.#pageBytes = (database.query("PRAGMA page_size").get() as { page_size: number }).page_size;
     this.#statements = prepareStatements(database);
+    this.#rowsTo = prunedTo(database);
     limitWal(database, disk.walBytes(false));
   }
 
@@ -58,6 +58,7 @@ export class Housekeeping {
       // On a low disk, the oldest reports make room inside the file, so that new ones need none outside.
       () => this.#low && this.#freeBytesInside() < this.disk.ballastBytes && this.#pruneOldest(now),
       () => this.#prunePack(now - retention.reportsMs),
+      () => this.#pruneRows(),
       () => this.#pack(now),
       () => this.#pruneHistory(now - retention.eventsMs),
       () => this.#shrink(),
@@ -145,13 +146,13 @@ export class Housekeeping {
     return true;
   }
 
-  /** Deletes one pack that was received before `before`, and its rows. */
+  /** Deletes one pack that was received before `before`; its rows go with all others of that time (#pruneRows). */
   #prunePack(before: number): boolean {
     const pack = this.#statements.oldestPack.get(before) as PackRow | null;
     if (pack === null) return false;
     this.commits.transaction("cannot delete old reports", () => {
-      this.#statements.deleteRows.run(pack.agent_id, pack.tick_from, pack.tick_to, pack.id_from, pack.id_to);
       this.#statements.deletePack.run(pack.id);
+      this.#prunedTo(pack.received_to);
     });
     this.hot.total -= pack.reports;
     return true;
@@ -160,17 +161,32 @@ export class Housekeeping {
   /** Deletes the oldest reports whatever their age: the oldest pack, or without any the oldest hot reports. */
   #pruneOldest(now: number): boolean {
     if (this.#prunePack(Number.MAX_SAFE_INTEGER)) return true;
-    const oldest = this.#statements.oldestHot.all() as { id: number; agent_id: string; tick: number }[];
+    const oldest = this.#statements.oldestHot.all() as { id: number; agent_id: string; received_at: number }[];
     if (oldest.length === 0) return false;
     this.commits.transaction("cannot delete old reports", () => {
-      for (const { id, agent_id, tick } of oldest) {
-        this.#statements.deleteRows.run(agent_id, tick, tick, id, id);
-        this.#statements.deleteHotRow.run(id);
-      }
+      for (const { id } of oldest) this.#statements.deleteHotRow.run(id);
+      this.#prunedTo(Math.max(...oldest.map(({ received_at }) => received_at)));
     });
     this.hot.total -= oldest.length;
     // What is oldest of all is oldest of its agent.
     for (const { agent_id } of oldest) this.#removed(agent_id, 1, now);
+    return true;
+  }
+
+  /** Reports received until then may be gone. */
+  #prunedTo(receivedAt: number): void {
+    this.#statements.prunedTo.run(String(receivedAt));
+    this.#rowsTo = Math.max(this.#rowsTo, receivedAt);
+  }
+
+  /** Deletes some rows of the time whose bytes are gone, in their order: side by side, whatever agents they are of. */
+  #pruneRows(): boolean {
+    const { oldestRows, deleteRows } = this.#statements;
+    const rows = oldestRows.all() as { id: number; received_at: number }[];
+    const end = rows.findIndex(({ received_at }) => received_at > this.#rowsTo);
+    const last = end < 0 ? rows.at(-1) : rows[end - 1];
+    if (last === undefined) return false;
+    this.commits.transaction("cannot delete old reports", () => deleteRows.run(last.id));
     return true;
   }
 
@@ -198,6 +214,15 @@ export class Housekeeping {
   }
 }
 
+/** Name in `meta`: the moment until which reports may be gone, Unix milliseconds. */
+const PRUNED_TO = "reports_pruned_to";
+
+/** The moment until which retention has taken reports, Unix milliseconds; 0: it has taken none. */
+export function prunedTo(database: Database): number {
+  const row = database.query("SELECT value FROM meta WHERE name = ?1").get(PRUNED_TO) as { value: string } | null;
+  return row === null ? 0 : Number(row.value);
+}
+
 function prepareStatements(database: Database) {
   const prepare = (sql: string) => database.prepare(sql);
   const old = {
@@ -217,11 +242,15 @@ function prepareStatements(database: Database) {
         raw_bytes, body)
       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)`),
     oldestPack: prepare(`
-      SELECT id, agent_id, id_from, id_to, tick_from, tick_to, reports FROM packs
+      SELECT id, received_to, reports FROM packs
       WHERE received_to < ?1 ORDER BY received_to LIMIT 1`),
     deletePack: prepare("DELETE FROM packs WHERE id = ?1"),
-    deleteRows: prepare("DELETE FROM reports WHERE agent_id = ?1 AND tick BETWEEN ?2 AND ?3 AND id BETWEEN ?4 AND ?5"),
-    oldestHot: prepare("SELECT id, agent_id, tick FROM reports_hot ORDER BY id LIMIT 20"),
+    oldestRows: prepare(`SELECT id, received_at FROM reports ORDER BY id LIMIT ${DELETE_ROWS}`),
+    deleteRows: prepare("DELETE FROM reports WHERE id <= ?1"),
+    prunedTo: prepare(`
+      INSERT INTO meta (name, value) VALUES ('${PRUNED_TO}', ?1)
+      ON CONFLICT (name) DO UPDATE SET value = max(CAST(value AS INTEGER), CAST(?1 AS INTEGER))`),
+    oldestHot: prepare("SELECT id, agent_id, received_at FROM reports_hot ORDER BY id LIMIT 20"),
     deleteHotRow: prepare("DELETE FROM reports_hot WHERE id = ?1"),
     hasHistory: Object.values(old).map((sql) => prepare(`${sql} LIMIT 1`)),
     history: [

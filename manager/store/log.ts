@@ -25,14 +25,12 @@ export function hotReport(row: unknown): StoredReport {
 
 /** Prepares every statement once. Streams read a bounded window at a time; between windows the log may change. */
 export function prepareLogReader(database: Database, hot: Pick<HotReports, "idsOf">): LogReader {
-  const highestTick = database.prepare("SELECT max(tick) AS tick FROM reports WHERE agent_id = ?1");
-  const ticksFrom = database.prepare("SELECT tick FROM reports WHERE agent_id = ?1 AND tick > ?2 ORDER BY tick");
-  const byTick = database.prepare("SELECT id FROM reports WHERE agent_id = ?1 AND tick = ?2");
-  const hotById = database.prepare(`SELECT ${HOT_COLUMNS} FROM reports_hot WHERE id = ?1`);
-  const packById = database.prepare(
-    "SELECT body FROM packs WHERE agent_id = ?1 AND id_to >= ?2 ORDER BY id_to LIMIT 1",
+  const highestPacked = database.prepare("SELECT max(tick_to) AS tick FROM packs WHERE agent_id = ?1");
+  const packsOfTicks = database.prepare(
+    "SELECT id FROM packs WHERE agent_id = ?1 AND tick_to >= ?2 AND tick_from <= ?3 ORDER BY id_to",
   );
-  const hotNonce = database.prepare("SELECT nonce FROM reports_hot WHERE id = ?1");
+  const hotById = database.prepare(`SELECT ${HOT_COLUMNS} FROM reports_hot WHERE id = ?1`);
+  const hotMarks = database.prepare("SELECT tick, nonce FROM reports_hot WHERE id = ?1");
   const packsNewestFirst = database.prepare(
     "SELECT body FROM packs WHERE agent_id = ?1 AND id_to < ?2 ORDER BY id_to DESC LIMIT 1",
   );
@@ -56,24 +54,32 @@ export function prepareLogReader(database: Database, hot: Pick<HotReports, "idsO
   const bodyOf = (row: unknown): Uint8Array | null => (row as { body: Uint8Array } | null)?.body ?? null;
   const idOf = (row: unknown): number | null => (row as { id: number | null } | null)?.id ?? null;
 
+  /** What replay looks at, of an agent's unpacked reports, oldest first. */
+  const marksOf = (agentId: string): { id: number; tick: number; nonce: string }[] =>
+    hot.idsOf(agentId).map((id) => ({ id, ...(hotMarks.get(id) as { tick: number; nonce: string }) }));
+
+  /** An agent's packed reports of these ticks; oldest first. */
+  const packed = (agentId: string, tickFrom: number, tickTo: number): StoredReport[] =>
+    (packsOfTicks.all(agentId, tickFrom, tickTo) as { id: number }[])
+      .flatMap(({ id }) => decodePack(bodyOf(packBody.get(id))!))
+      .filter(({ tick }) => tick >= tickFrom && tick <= tickTo);
+
   const stored = (agentId: string, tick: number): StoredReport | null => {
-    const id = idOf(byTick.get(agentId, tick));
-    if (id === null) return null;
-    const row = hotById.get(id);
-    if (row !== null) return hotReport(row);
-    const body = bodyOf(packById.get(agentId, id));
-    if (body === null) return null;
-    return decodePack(body, (other) => other === id)[0] ?? null;
+    const mark = marksOf(agentId).find((candidate) => candidate.tick === tick);
+    return mark === undefined ? (packed(agentId, tick, tick)[0] ?? null) : hotReport(hotById.get(mark.id));
   };
 
-  const highest = (agentId: string): number | null => (highestTick.get(agentId) as { tick: number | null }).tick;
+  const highest = (agentId: string): number | null => {
+    const top = (highestPacked.get(agentId) as { tick: number | null }).tick;
+    return marksOf(agentId).reduce<number | null>((most, { tick }) => Math.max(most ?? tick, tick), top);
+  };
 
   async function* reportsSince(receivedFrom: number): AsyncGenerator<StoredReport> {
     for (let from = 0; ;) {
       const unpacked = idOf(nextHot.get(from, receivedFrom));
-      const packed = idOf(nextPacked.get(from, receivedFrom));
-      if (unpacked === null && packed === null) return;
-      from = Math.max(from, Math.min(unpacked ?? Infinity, packed ?? Infinity));
+      const inPacks = idOf(nextPacked.get(from, receivedFrom));
+      if (unpacked === null && inPacks === null) return;
+      from = Math.max(from, Math.min(unpacked ?? Infinity, inPacks ?? Infinity));
       const to = from + STREAM_IDS;
       const rows = hotBetween.all(from, to, receivedFrom).map(hotReport);
       const widest = (widestPack.get() as { ids: number | null }).ids ?? 0;
@@ -90,9 +96,12 @@ export function prepareLogReader(database: Database, hot: Pick<HotReports, "idsO
     replayWindow: async (agentId) => {
       const top = highest(agentId);
       if (top === null) return { highest_tick: null, ticks: [], nonces: [] };
-      const ticks = ticksFrom.all(agentId, top - WINDOW) as { tick: number }[];
-      const newest = hot.idsOf(agentId).slice(-WINDOW).reverse();
-      const nonces = newest.map((id) => (hotNonce.get(id) as { nonce: string }).nonce);
+      const marks = marksOf(agentId);
+      const ticks = [...packed(agentId, top - WINDOW + 1, top), ...marks]
+        .map(({ tick }) => tick)
+        .filter((tick) => tick > top - WINDOW)
+        .sort((a, b) => a - b);
+      const nonces = marks.map(({ nonce }) => nonce).reverse();
       for (let below = Number.MAX_SAFE_INTEGER; nonces.length < WINDOW;) {
         const body = bodyOf(packsNewestFirst.get(agentId, below));
         if (body === null) break;
@@ -100,7 +109,7 @@ export function prepareLogReader(database: Database, hot: Pick<HotReports, "idsO
         nonces.push(...reports.map(({ nonce }) => nonce).reverse());
         below = reports[0]!.id;
       }
-      return { highest_tick: top, ticks: ticks.map(({ tick }) => tick), nonces: nonces.slice(0, WINDOW).reverse() };
+      return { highest_tick: top, ticks, nonces: nonces.slice(0, WINDOW).reverse() };
     },
     hasReport: async (agentId, tick, bootId, collectedAt) => {
       const report = stored(agentId, tick);

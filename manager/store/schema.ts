@@ -44,14 +44,14 @@ const MIGRATIONS: readonly string[] = [
 
   -- The audit log: one row per accepted report until retention takes it. Its bytes are in reports_hot under the same id,
   -- or in the pack of its agent whose id_from..id_to holds the id. Packing leaves this table alone, so it stays dense.
-  -- id counts up in the order of receipt.
+  -- id counts up in the order of receipt: a report is written at the end of both tables, and nowhere else. That (agent_id,
+  -- tick) is unique is the replay window's affair; an index of it would cost every report a page of its own.
   CREATE TABLE reports (
+    id          INTEGER PRIMARY KEY,
     agent_id    TEXT NOT NULL,
     tick        INTEGER NOT NULL,
-    id          INTEGER NOT NULL,
-    received_at INTEGER NOT NULL,
-    PRIMARY KEY (agent_id, tick)
-  ) STRICT, WITHOUT ROWID;
+    received_at INTEGER NOT NULL
+  ) STRICT;
 
   CREATE TABLE reports_hot (
     id           INTEGER PRIMARY KEY,

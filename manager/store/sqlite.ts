@@ -9,7 +9,7 @@ import { Commits } from "./commits.ts";
 import { Disk } from "./disk.ts";
 import { toStoreError } from "./faults.ts";
 import { HotReports } from "./hot.ts";
-import { Housekeeping } from "./housekeeping.ts";
+import { Housekeeping, prunedTo } from "./housekeeping.ts";
 import { prepareLogReader } from "./log.ts";
 import { openDatabase, openReadOnly } from "./open.ts";
 import { prepareReader } from "./reads.ts";
@@ -92,7 +92,9 @@ function joined(file: string, database: Database, lock: Lock, log: Log): Store {
 
 /** What -verify-log reads, beside a manager that may be running: one moment of the database. */
 export type LogSnapshot = Pick<Store, "loadAgents" | "allReports"> & {
-  /** Rows of the audit log: as many reports must come out of `allReports`. */
+  /** Retention may have taken what was received until then. */
+  prunedTo: number;
+  /** Rows of the audit log received since: as many reports must come out of `allReports`. */
   rows: number;
   close(): void;
 };
@@ -102,10 +104,13 @@ export function openLogSnapshot(path: string): LogSnapshot {
   const database = openReadOnly(resolve(path));
   try {
     database.run("BEGIN"); // every read sees the same moment
-    const { rows } = database.query("SELECT count(*) AS rows FROM reports").get() as { rows: number };
+    const since = prunedTo(database);
+    const { rows } = database.query("SELECT count(*) AS rows FROM reports WHERE received_at > ?1").get(since) as {
+      rows: number;
+    };
     const { loadAgents } = prepareReader(database);
     const { allReports } = prepareLogReader(database, new HotReports(database));
-    return { rows, loadAgents, allReports, close: () => database.close() };
+    return { prunedTo: since, rows, loadAgents, allReports, close: () => database.close() };
   } catch (error) {
     database.close();
     throw toStoreError(`cannot read the database ${path}`, error);

@@ -28,19 +28,20 @@ const IN_FLIGHT = 64;
 
 /**
  * Verifies every report of the log.
- * @param rows how many reports the log says that it holds
+ * @param log how many reports received after `prunedTo` the log says that it holds; retention may have taken those before
  * @param psks the PSK ring, newest first
  * @param publicKeys agent_id → pinned Ed25519 key, base64
  * @param onFinding told of each report that is not verified, in the order of the log
  */
 export async function verifyLog(
   reports: AsyncIterable<StoredReport>,
-  rows: number,
+  log: { prunedTo: number; rows: number },
   psks: readonly string[],
   publicKeys: ReadonlyMap<string, string>,
   onFinding: (finding: Finding) => void,
 ): Promise<LogSummary> {
   const summary: LogSummary = { reports: 0, verified: 0, unverifiable: 0, altered: 0, missing: 0 };
+  let found = 0;
   let group: StoredReport[] = [];
   const settle = async (): Promise<void> => {
     for (const finding of await Promise.all(group.map((report) => verify(report, psks, publicKeys)))) {
@@ -54,10 +55,11 @@ export async function verifyLog(
   };
   for await (const report of reports) {
     summary.reports++;
+    if (report.received_at > log.prunedTo) found++;
     if (group.push(report) === IN_FLIGHT) await settle();
   }
   await settle();
-  summary.missing = Math.max(0, rows - summary.reports);
+  summary.missing = Math.max(0, log.rows - found);
   return summary;
 }
 

@@ -54,7 +54,7 @@ export function prepareWriter(database: Database): Writer {
     INSERT OR REPLACE INTO agent_interfaces
       (agent_id, name, kind, public_key, listen_port, addresses, mac, mtu, up)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)`);
-  const addReport = prepare("INSERT INTO reports (agent_id, tick, id, received_at) VALUES (?1, ?2, ?3, ?4)");
+  const addReport = prepare("INSERT INTO reports (id, agent_id, tick, received_at) VALUES (?1, ?2, ?3, ?4)");
   const addBytes = prepare(`
     INSERT INTO reports_hot (id, agent_id, tick, boot_id, nonce, collected_at, received_at, observed_at, relay_path,
       hmac, sig, data)
@@ -107,7 +107,7 @@ export function prepareWriter(database: Database): Writer {
   };
 
   const writeReport = (row: ReportRow, id: number): void => {
-    addReport.run(row.agent_id, row.tick, id, row.received_at);
+    addReport.run(id, row.agent_id, row.tick, row.received_at);
     addBytes.run(
       id,
       row.agent_id,

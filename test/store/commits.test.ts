@@ -20,7 +20,11 @@ test("a batch that cannot be stored leaves nothing, and takes no other down", as
   using at = place();
   const store = await at.open();
   await store.commit({ reports: [report(5)] });
-  const bad = store.commit({ events: [event(T0)], reports: [report(6), report(5)], meta: { half: 1 } });
+  const bad = store.commit({
+    events: [event(T0)],
+    reports: [report(6), report(5, { received_at: 2.5 })],
+    meta: { half: 1 },
+  });
   const good = store.commit({ events: [event(T0 + 1)], reports: [report(7)] });
   const wrong = store.commit({ reports: [report(8, { received_at: 1.5 })] });
   const [first, second, third] = await Promise.allSettled([bad, good, wrong]);

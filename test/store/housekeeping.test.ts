@@ -1,16 +1,17 @@
 // Housekeeping: packs when due, also for agents that fell silent; retention in small rounds; space comes back.
 import { Database } from "bun:sqlite";
 import { expect, test } from "bun:test";
+import { openLogSnapshot } from "../../manager/store/sqlite.ts";
 import type { Store } from "../../manager/store/store.ts";
 import { AGENT, alarm, collect, DAY_MS, edge, event, KEEP, OTHER, place, report, settle, T0 } from "./support.ts";
 
 const HOUR_MS = 3_600_000;
 
-function packs(path: string): { agent_id: string; reports: number }[] {
+function packs(path: string): { agent_id: string; reports: number; received_to: number }[] {
   const database = new Database(path, { readonly: true });
-  const rows = database.query("SELECT agent_id, reports FROM packs ORDER BY id").all();
+  const rows = database.query("SELECT agent_id, reports, received_to FROM packs ORDER BY id").all();
   database.close();
-  return rows as { agent_id: string; reports: number }[];
+  return rows as ReturnType<typeof packs>;
 }
 
 async function feed(store: Store, ticks: number, agentId = AGENT, from = 0): Promise<void> {
@@ -25,14 +26,14 @@ test("120 make a pack at once; fewer wait six hours, then are packed as well", a
   await feed(store, 30, OTHER);
   const lastMs = T0 + 250 * 30_000;
   await settle(store, lastMs);
-  expect(packs(at.path)).toEqual([
+  expect(packs(at.path)).toMatchObject([
     { agent_id: AGENT, reports: 120 },
     { agent_id: AGENT, reports: 120 },
   ]);
   await settle(store, lastMs + 5 * HOUR_MS);
   expect(packs(at.path).length).toBe(3); // the 30 are from the beginning, over six hours ago
   await settle(store, lastMs + 7 * HOUR_MS);
-  expect(packs(at.path).slice(2)).toEqual([
+  expect(packs(at.path).slice(2)).toMatchObject([
     { agent_id: OTHER, reports: 30 },
     { agent_id: AGENT, reports: 10 },
   ]);
@@ -74,6 +75,43 @@ test("retention takes whole packs, the oldest first, rows and bytes, and gives t
   expect(database.query("PRAGMA integrity_check").get()).toEqual({ integrity_check: "ok" });
   database.close();
   expect(Bun.file(at.path).size).toBeLessThan(before.bytes * 0.6);
+});
+
+test("rows go with the time that retention took, though some of it is still in a pack that goes later", async () => {
+  using at = place();
+  let store = await at.open();
+  // Half a pack apart: when one agent's oldest pack goes, the other's goes on.
+  for (let i = 0; i < 780; i++) {
+    const isFirst = i < 60 || i % 2 === 0;
+    await store.commit({
+      reports: [report(i, { agent_id: isFirst ? OTHER : AGENT, received_at: T0 + i * 1000 })],
+    });
+  }
+  const now = T0 + DAY_MS / 2;
+  await settle(store, now);
+  const ends = packs(at.path).map(({ received_to }) => received_to);
+  expect(ends.length).toBeGreaterThan(5);
+  await settle(store, now, { ...KEEP, reportsMs: now - Math.min(...ends) - 1 });
+  const left = await collect(store.allReports());
+  expect(left.length).toBeLessThan(780);
+  expect(left.length).toBe((await store.figures()).reports);
+  await store.close();
+  const rows = () => {
+    using database = new Database(at.path, { readonly: true });
+    return (database.query("SELECT count(*) AS n FROM reports").get() as { n: number }).n;
+  };
+  expect(rows()).toBeLessThanOrEqual(left.length);
+  expect(rows()).toBeGreaterThan(left.length - 120);
+  const log = openLogSnapshot(at.path);
+  expect(log.prunedTo).toBe(Math.min(...ends));
+  expect(left.filter(({ received_at }) => received_at > log.prunedTo)).toHaveLength(log.rows);
+  log.close();
+  // And a restart goes on from there.
+  store = await at.open();
+  await settle(store, now, { ...KEEP, reportsMs: 0 });
+  expect(await collect(store.allReports())).toEqual([]);
+  await store.close();
+  expect(rows()).toBe(0);
 });
 
 test("a tick of the same number in another agent's pack stays", async () => {

@@ -241,8 +241,8 @@ test("what is asked often uses an index", async () => {
     "SELECT id FROM alarms WHERE state <> 'pending' AND (opened_at, id) < (1, 'a') ORDER BY opened_at DESC, id DESC",
     "SELECT id FROM alarms WHERE state <> 'pending' AND agent_id = 'a' AND (opened_at, id) < (1, 'a') ORDER BY opened_at DESC, id DESC",
     "SELECT id FROM alarms WHERE state = 'resolved' AND resolved_at > 5",
-    "SELECT id FROM reports WHERE agent_id = 'a' AND tick = 1",
-    "SELECT body FROM packs WHERE agent_id = 'a' AND id_to >= 5 ORDER BY id_to LIMIT 1",
+    "SELECT max(tick_to) AS tick FROM packs WHERE agent_id = 'a'",
+    "SELECT id FROM packs WHERE agent_id = 'a' AND tick_to >= 5 AND tick_from <= 5 ORDER BY id_to",
     "SELECT id FROM packs WHERE received_to < 5 ORDER BY received_to LIMIT 1",
     "SELECT sequence FROM alarm_transitions WHERE notify = 1 AND sequence > 5 ORDER BY sequence LIMIT 5",
   ]) {

@@ -36,7 +36,7 @@ test("every report is verified or explained, hot and packed", async () => {
     await settle(store, now);
     const log = openLogSnapshot(at.path);
     const findings: Finding[] = [];
-    const summary = await verifyLog(log.allReports(), log.rows, PSKS, KEYS, (finding) => findings.push(finding));
+    const summary = await verifyLog(log.allReports(), log, PSKS, KEYS, (finding) => findings.push(finding));
     log.close();
     expect(summary).toEqual({ reports: 136, verified: 130, unverifiable: 4, altered: 2, missing: 0 });
     expect(findings.map(({ agent_id, tick, kind, why }) => [agent_id === AGENT ? "A" : "O", tick, kind, why])).toEqual([
@@ -60,7 +60,7 @@ test("a row whose bytes were taken away is missed", async () => {
   database.run("DELETE FROM reports_hot WHERE tick = 1");
   database.close();
   const log = openLogSnapshot(at.path);
-  expect(await verifyLog(log.allReports(), log.rows, PSKS, KEYS, () => {})).toEqual({
+  expect(await verifyLog(log.allReports(), log, PSKS, KEYS, () => {})).toEqual({
     reports: 1,
     verified: 1,
     unverifiable: 0,
