@@ -273,3 +273,30 @@ test("a throw route goes on with the next rule", () => {
   });
   expect(trace(hosts)).toMatchObject({ verdict: "delivered" });
 });
+
+test("a rule by source that refuses: a connection asks again once its source is chosen", () => {
+  const path = trace(
+    network(({ a }) => void a.rules!.splice(1, 0, rule(70, null, { src: "10.9.0.0/24", action: "prohibit" }))),
+  );
+  expect(path).toMatchObject({ verdict: "blocked", source: "10.9.0.1" });
+  expect(path.reason).toContain("from 10.9.0.0/24");
+  // What is only passed on has its source from the start.
+  const forwarded = trace(
+    network(({ h }) => void h.rules!.splice(1, 0, rule(70, null, { src: "10.9.0.1/32", action: "prohibit" }))),
+  );
+  expect(forwarded).toMatchObject({ verdict: "blocked" });
+});
+
+test("a rule by source that leads another way: unknown where it matters whether a program binds its source first", () => {
+  const elsewhere = ({ a }: Network, way: Partial<Parameters<typeof route>[1]>) => {
+    a.rules!.splice(1, 0, rule(70, "77", { src: "10.9.0.0/24" }));
+    a.routes!.push(route("0.0.0.0/0", { table: "77", ...way }));
+  };
+  const lost = trace(network((hosts) => elsewhere(hosts, { interface: "eth0", gateway: "198.51.100.254" })));
+  expect(lost.verdict).toBe("unknown");
+  expect(lost.reason).toStartWith(DOUBT_TEXTS.rule_selector);
+  expect(lost.reason).toContain("what binds one first is foreign, what does not is delivered");
+  const same = trace(network((hosts) => elsewhere(hosts, {})));
+  expect(same).toMatchObject({ verdict: "delivered", source: "10.9.0.1" });
+  expect(same.hops[0]!.rule).toContain("lookup 77");
+});

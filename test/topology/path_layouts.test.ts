@@ -4,7 +4,7 @@ import { expect, test } from "bun:test";
 import { tracePath } from "../../manager/topology/path.ts";
 import type { PathResponse } from "../../shared/api.ts";
 import type { Neighbor, Peer } from "../../shared/report.ts";
-import { card, host, type PathHost, peer, plainRules, route, wireguard } from "./path_hosts.ts";
+import { card, host, type PathHost, peer, plainRules, route, rule, wireguard } from "./path_hosts.ts";
 import { idOf, NOW, topologyOf } from "./path_reader.ts";
 
 type Hosts = Record<string, PathHost>;
@@ -57,6 +57,16 @@ test("an IPv6-only mesh: IPv4 forwarding does not forward IPv6", () => {
   expect(path.reason).toContain("IPv6 forwarding is off");
   // The hub itself needs none.
   expect(trace(hosts, "a", "fd00:9::2").verdict).toBe("delivered");
+});
+
+test("an IPv6 host whose only way is a rule by source: without a route it asks again with a source", () => {
+  const hosts = ipv6Only();
+  const { a } = hosts;
+  a!.routes = a!.routes!.filter(({ destination }) => destination !== "fd00:9::/64" && destination !== "::/0");
+  expect(trace(hosts, "a", "fd00:9::3").verdict).toBe("no_route");
+  a!.rules!.splice(1, 0, rule(70, "77", { family: 6, src: "fd00:9::/64" }));
+  a!.routes!.push(route("::/0", { table: "77", metric: 1024 }));
+  expect(trace(hosts, "a", "fd00:9::3")).toMatchObject({ verdict: "delivered", source: "fd00:9::1" });
 });
 
 const macOf = (text: string) => `02:00:00:00:00:${text}`;

@@ -51,17 +51,18 @@ function commonBits(a: Address, b: Address): number {
   return difference === 0n ? 128 : 128 - difference.toString(2).length;
 }
 
-function sourceV6(report: Report, destination: Address, hop: NextHop): Address | null {
+/** `outInterface` null: no route told of one. */
+function sourceV6(report: Report, destination: Address, outInterface: string | null): Address | null {
   // What is compared, most weighty first: rules 2 (scope), 5 (interface), 6 (label), 8 (prefix).
   let best: { address: Prefix; score: number[] } | null = null;
   for (const item of report.interfaces ?? []) {
     if (item.up === false) continue;
     for (const address of primaryAddresses(item, 6)) {
       if (isLoopback(address)) continue;
-      if (isLinkLocal(address) && item.name !== hop.interface) continue;
+      if (isLinkLocal(address) && item.name !== outInterface) continue;
       const score = [
         isLinkLocal(address) === isLinkLocal(destination) ? 1 : 0,
-        item.name === hop.interface ? 1 : 0,
+        item.name === outInterface ? 1 : 0,
         labelOf(address) === labelOf(destination) ? 1 : 0,
         Math.min(commonBits(address, destination), address.length),
       ];
@@ -75,6 +76,12 @@ function sourceV6(report: Report, destination: Address, hop: NextHop): Address |
 /** The source of a host's own packet by this route and next hop, canonical text; null: the host has no address. */
 export function chooseSource(report: Report, destination: Address, route: Route, hop: NextHop): string | null {
   if (route.source != null) return route.source;
-  const chosen = destination.family === 4 ? sourceV4(report, hop) : sourceV6(report, destination, hop);
+  const chosen = destination.family === 4 ? sourceV4(report, hop) : sourceV6(report, destination, hop.interface);
+  return chosen === null ? null : formatAddress(chosen);
+}
+
+/** The IPv6 source of a host's own packet that found no route, canonical text; null: the host has no address. */
+export function sourceOf(report: Report, destination: Address): string | null {
+  const chosen = sourceV6(report, destination, null);
   return chosen === null ? null : formatAddress(chosen);
 }

@@ -1,14 +1,14 @@
 // Owns the walk of one packet from host to host, until it is delivered or something stops it. Pure.
 import type { EdgeState, PathHop, TopologyEdge, Verdict } from "../../../shared/api.ts";
 import { type Address, formatAddress, parseAddress } from "../../../shared/net.ts";
-import type { Report } from "../../../shared/report.ts";
+import type { Report, Route } from "../../../shared/report.ts";
 import type { TopologyReader } from "../../model.ts";
 import { arrival } from "./arrival.ts";
 import { peerOf } from "./cryptokey.ts";
 import { firewallDoubt } from "./firewall.ts";
-import { type Doubt, type DoubtKind, lookup, type NextHop, routeText } from "./lookup.ts";
+import { type Doubt, type DoubtKind, type Lookup, lookup, type NextHop, routeText } from "./lookup.ts";
 import { neighborAt, type Place } from "./segment.ts";
-import { chooseSource } from "./source.ts";
+import { chooseSource, sourceOf } from "./source.ts";
 
 /** Linux's net.ipv4.ip_default_ttl and net.ipv6.conf.*.hop_limit. */
 const TTL = 64;
@@ -90,7 +90,7 @@ class Walker {
     if (seen.has(place)) return end("loop", "the packet was here before");
     if (++this.visits > MAX_VISITS) return unknown({ kind: "multipath", text: "too many branches to follow" });
 
-    const answer = lookup(report, { destination: this.destination, source, iif });
+    const { answer, bound } = this.#route(report, source, iif);
     if (answer.is === "local") {
       hop.interface = answer.interface;
       if (!own) {
@@ -127,23 +127,39 @@ class Walker {
       if (taken.is === "doubt") return unknown(taken.doubt);
       if (ttl <= 1) return end("ttl", "the packet's time to live ends here");
     }
-    const branches = answer.hops.map((next): Step => {
-      const chosen = source ?? parseAddress(chooseSource(report, this.destination, answer.route, next) ?? "");
-      const leaving = { ...hop, interface: next.interface };
-      if (chosen === null) {
-        const reason = "it has no address to send from";
-        return end("no_route", reason, { hops: [{ ...leaving, note: reason }] });
-      }
-      const step = this.#send(report, leaving, next, {
+    const leave = (way: PathHop, route: Route, next: NextHop, from: Address): Step => {
+      const step = this.#send(report, { ...way, interface: next.interface }, next, {
         node,
         iif,
-        source: chosen,
+        source: from,
         ttl: own ? ttl : ttl - 1,
         seen: new Set([...seen, place]),
       });
-      return { ...step, source: formatAddress(chosen), mtu: Math.min(step.mtu, answer.route.mtu ?? step.mtu) };
+      return { ...step, source: formatAddress(from), mtu: Math.min(step.mtu, route.mtu ?? step.mtu) };
+    };
+    /** A connection of IPv4 asks again once its source is chosen (ip_route_connect): a rule may know better then. */
+    let asksAgain: Step | null = null;
+    const branches = answer.hops.map((next): Step => {
+      const chosen = bound ?? parseAddress(chooseSource(report, this.destination, answer.route, next) ?? "");
+      if (chosen === null) {
+        const reason = "it has no address to send from";
+        return end("no_route", reason, { hops: [{ ...hop, interface: next.interface, note: reason }] });
+      }
+      const step = leave(hop, answer.route, next, chosen);
+      if (bound !== null || chosen.family === 6) return step;
+      const again = lookup(report, { destination: this.destination, source: chosen, iif });
+      if (again.is === "route" && again.route !== answer.route) {
+        const way = { ...hop, rule: again.rule, route: routeText(again.route) };
+        asksAgain ??= leave(way, again.route, again.hops[0]!, chosen);
+      } else if (again.is === "refused") {
+        const because = again.route === null ? `rule "${again.rule}"` : `route "${again.route}"`;
+        return { ...end("blocked", `${again.type} by ${because}`), source: formatAddress(chosen) };
+      } else if (again.is === "none") {
+        return { ...end("no_route", `no route to ${formatAddress(this.destination)} from ${formatAddress(chosen)}`) };
+      } else if (again.is === "doubt") return unknown(again.doubt);
+      return step;
     });
-    const first = branches[0]!;
+    const first = asksAgain ?? branches[0]!;
     const firewall = firewallDoubt(report, !own);
     const differ = branches.find(
       (branch) =>
@@ -151,13 +167,30 @@ class Walker {
     );
     let doubt = branches.find((branch) => branch.doubt !== null)?.doubt ?? null;
     if (differ !== undefined)
-      doubt = doubtful({
-        kind: "multipath",
-        text: `${branches.length} next hops, one ${first.verdict}, one ${differ.verdict}`,
-      });
+      doubt = doubtful(
+        asksAgain === null
+          ? { kind: "multipath", text: `${branches.length} next hops, one ${first.verdict}, one ${differ.verdict}` }
+          : {
+              kind: "rule_selector",
+              text: `by its rules for sources, what binds one first is ${first.verdict}, what does not is ${differ.verdict}`,
+            },
+      );
     if (firewall !== null) doubt = doubtful(firewall);
     if (branches.length > 1) first.hops[0]!.note ??= `${branches.length} next hops: the first is shown`;
     return { ...first, doubt };
+  }
+
+  /**
+   * What the host does with the packet, and the source that it has by then. One of its own in IPv6 that finds no way asks
+   * again with a source (ip6_dst_lookup_tail).
+   */
+  #route(report: Report, source: Address | null, iif: string): { answer: Lookup; bound: Address | null } {
+    const { destination } = this;
+    const answer = lookup(report, { destination, source, iif });
+    const isLost = answer.is === "none" || answer.is === "refused";
+    if (source !== null || destination.family === 4 || !isLost) return { answer, bound: source };
+    const bound = parseAddress(sourceOf(report, destination) ?? "");
+    return bound === null ? { answer, bound } : { answer: lookup(report, { destination, source: bound, iif }), bound };
   }
 
   /** Out by an interface, and on at the next host. */
