@@ -33,6 +33,15 @@ const silenceSchema = z.strictObject({
   until_at: z.int(),
   reason: z.string().check(z.minLength(1, "must say why"), z.maxLength(500)),
 });
+/** Foreign peers that may be expected at once: nobody marks more by hand. */
+const MAX_EXPECTED = 1000;
+
+const expectSchema = z.strictObject({
+  public_key: z
+    .string()
+    .check(z.regex(/^[A-Za-z0-9+/]{43}=$/, "must be a WireGuard public key, as `wg show` prints it")),
+  expected: z.boolean(),
+});
 const endSchema = z.strictObject({ end: z.string() });
 
 /** @throws HttpError 400 */
@@ -95,6 +104,30 @@ export async function adminReset(
     }
     fleet.forgetAgent(agentId, turn);
     return { agent_id: agentId, forgotten: true };
+  });
+}
+
+/** `POST /status/admin/expect`: whether a foreign peer is to be there; its silence is a warning then. @throws HttpError 400, 404, 422 */
+export async function expectPeer(
+  body: Uint8Array,
+  fleet: Fleet,
+): Promise<{ public_key: string; node: string; expected: boolean }> {
+  const { public_key: key, expected } = checked(expectSchema, readObject(body));
+  const node = `wg:${key}`;
+  return fleet.mutate((turn) => {
+    const marked = fleet.topology.expected;
+    if (expected ? fleet.topology.node(node) === null : !marked.has(key))
+      throw new HttpError(
+        404,
+        "unknown_peer",
+        expected
+          ? "public_key: no agent lists a foreign peer with this key: see GET /status/topology"
+          : "public_key: this peer is not marked as expected",
+      );
+    if (expected && marked.size >= MAX_EXPECTED && !marked.has(key))
+      throw new HttpError(409, "too_many", `at most ${MAX_EXPECTED} peers can be marked: take the mark from another`);
+    fleet.expectPeer(key, expected, turn);
+    return { public_key: key, node, expected };
   });
 }
 

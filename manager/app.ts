@@ -17,7 +17,7 @@ import {
   SESSION_MS,
 } from "./access.ts";
 import { sourceOf } from "./auth_failures.ts";
-import { acknowledge, type AdminOptions, adminReset, silence } from "./admin.ts";
+import { acknowledge, type AdminOptions, adminReset, expectPeer, silence } from "./admin.ts";
 import { dot } from "./export/dot.ts";
 import { mermaid } from "./export/mermaid.ts";
 import { netjson } from "./export/netjson.ts";
@@ -350,6 +350,9 @@ export function createApp(options: AppOptions): Hono<{ Bindings: Bindings }> {
   );
   route("POST", "/status/admin/reset", "admin", async ({ request }) =>
     json(200, await adminReset(await readBody(request, 65_536), options.admin)),
+  );
+  route("POST", "/status/admin/expect", "admin", async ({ request }) =>
+    json(200, await expectPeer(await readBody(request, 65_536), fleet)),
   );
   route("POST", "/status/admin/silence", "admin", async ({ request }) =>
     json(200, await silence(await readBody(request, 65_536), fleet)),

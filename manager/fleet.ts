@@ -52,6 +52,9 @@ export type Published = {
   events: Event[];
 };
 
+/** Name in `meta`: public keys of the foreign peers that an operator expects. */
+const EXPECTED_PEERS = "expected_peers";
+
 /** The parts of a batch that are lists. */
 type List = Exclude<keyof Batch, "wipe" | "meta">;
 
@@ -166,7 +169,8 @@ export class Fleet {
     this.contacts.clear();
     this.#windows.clear();
     this.#interfaces.clear();
-    this.topology = new Topology(agents, await store.topologyAt(null), this.startedAt);
+    const expected = (await store.meta(EXPECTED_PEERS)) as string[] | null;
+    this.topology = new Topology(agents, await store.topologyAt(null), this.startedAt, undefined, expected ?? []);
     this.alarms = new Alarms(await store.liveAlarms(ALARM_MEMORY_MS, now), await store.silences(now), this.startedAt);
     const replayed = new Set<string>();
     const highest = new Map<string, number>();
@@ -326,6 +330,12 @@ export class Fleet {
     this.takeAlarms(this.alarms.forgetAgent(agentId, turn.now), turn);
   }
 
+  /** Marks a foreign peer as expected, or no longer: its silence is a warning then. */
+  expectPeer(publicKey: string, expected: boolean, turn: Turn): void {
+    this.takeTopology(this.topology.expect(publicKey, expected, turn.now), turn);
+    turn.batch.meta = { ...turn.batch.meta, [EXPECTED_PEERS]: [...this.topology.expected] };
+  }
+
   retireAgent(agentId: string, turn: Turn): void {
     this.retired.add(agentId);
     add(turn.batch, "retire", [{ agent_id: agentId, at: turn.now }]);
@@ -341,6 +351,7 @@ export class Fleet {
       if (part !== "retire" && part !== "meta") delete turn.batch[part];
     }
     turn.batch.wipe = true;
+    turn.batch.meta = { ...turn.batch.meta, [EXPECTED_PEERS]: [] };
     this.agents.clear();
     this.contacts.clear();
     this.#keys.clear();

@@ -78,6 +78,8 @@ export type TopologyReader = {
   handshakeSince(agentId: string, after: number): string | null;
   node(nodeId: string): TopologyNode | null;
   nodes(): Iterable<TopologyNode>;
+  /** Public keys of the foreign peers that an operator expects to be there. */
+  readonly expected: ReadonlySet<string>;
   networks(): Iterable<TopologyNetwork>;
   /** Agents whose newest report shows a WireGuard interface with this public key (two: the key is reused). */
   ownersOfKey(publicKey: string): { agent_id: string; interface: string }[];

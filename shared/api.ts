@@ -55,6 +55,8 @@ export type TopologyNode = {
   /** Why the status is what it is ("agent stopped, host alive"), or null. */
   reason: string | null;
   wireguard_keys: string[];
+  /** An operator expects this foreign peer to be there: its silence is a warning. */
+  expected?: true;
 };
 
 export type Layer = "wireguard" | "physical" | "tunnel" | "relay";

@@ -493,7 +493,7 @@ const foreignDown: Rule = {
     if (known.some((edge) => edge.state !== "stale" && edge.state !== "never")) return null;
     const listers = [...new Set(edges.flatMap((edge) => agentEnds(context.topology, edge)))];
     return {
-      severity: "info",
+      severity: context.topology.expected.has(node.slice("wg:".length)) ? "warning" : "info",
       message: `${label(context.topology, node)}, a peer without an agent, is not heard by ${some(labels(context.topology, listers))}`,
       lookAt: "that host is not monitored: whether it is up, and whether it should be",
       command: show(edges[0]!, context),
@@ -508,8 +508,8 @@ const foreignDown: Rule = {
   },
   help: {
     means: "A peer that has no agent is stale (or never answered) by the word of all who list it.",
-    todo: "Nobody reports from there: look whether the host is up; remove the peer where it is not wanted any more.",
-    severity: "info",
+    todo: "Nobody reports from there: look whether the host is up; remove the peer where it is not wanted any more, or mark it as expected (in its panel) to be warned.",
+    severity: "info; warning once marked as expected",
     opens: "2 reports",
     resolves: "one sees it",
   },
@@ -536,7 +536,7 @@ const peerUnknown: Rule = {
   check(subject, context, row) {
     const node = subjectRest(subject);
     const key = node.slice("wg:".length);
-    if (context.topology.ownersOfKey(key).length > 0) return null;
+    if (context.topology.ownersOfKey(key).length > 0 || context.topology.expected.has(key)) return null;
     // Once seen, its going again is no all-clear: someone acknowledges it, or it gets an owner.
     if (row !== null && row.state !== "pending") return "stays";
     const wg = context.facts.wireguard?.find((item) => item.peers.some((peer) => peer.key === key));

@@ -231,7 +231,7 @@ export function agentView(agent: AgentMemory, form: Form, now: number): Topology
   };
 }
 
-export function foreignView(seat: Seat): TopologyNode {
+export function foreignView(seat: Seat, expected: boolean): TopologyNode {
   const { networks, attached, exit } = repute([seat]);
   const addresses = new Set<string>();
   for (const link of seat.links.values()) {
@@ -252,5 +252,6 @@ export function foreignView(seat: Seat): TopologyNode {
     exit,
     reason: null,
     wireguard_keys: [seat.key],
+    ...(expected ? { expected } : {}),
   };
 }

@@ -133,6 +133,7 @@ export class Topology implements TopologyReader {
   readonly #movedNodes = new Set<string>();
   /** null: a plain edge changed since they were looked at. */
   #segments: Segments | null = null;
+  readonly #expected: Set<string>;
   #events: NewEvent[] = [];
   /** Nodes and networks that #take left for later, and the earliest moment of that; null: none. */
   readonly #waitingNodes = new Set<string>();
@@ -148,7 +149,9 @@ export class Topology implements TopologyReader {
     stored: Stored,
     startedAt: number,
     newId: () => string = () => crypto.randomUUID(),
+    expected: Iterable<string> = [],
   ) {
+    this.#expected = new Set(expected);
     this.#startedAt = startedAt;
     this.#wireguard = new WireguardLayer({
       newId,
@@ -312,6 +315,19 @@ export class Topology implements TopologyReader {
     for (const seat of agent.seats) if (this.#isFresh(seat, now)) this.#fresh.add(seat);
     this.#physical.take(agent, report, at, steady);
     this.#tunnels.take(agent, report, at);
+  }
+
+  /** An operator expects a foreign peer, by its public key, or expects it no longer. */
+  expect(publicKey: string, expected: boolean, now: number): TopologyChange {
+    if (expected) this.#expected.add(publicKey);
+    else this.#expected.delete(publicKey);
+    this.#touched.add(`wg:${publicKey}`);
+    return this.#take(now, "all");
+  }
+
+  /** Public keys of the foreign peers that an operator expects. */
+  get expected(): ReadonlySet<string> {
+    return this.#expected;
   }
 
   /** Time passes: silence, evidence that grew old, networks that fell apart. Cheap enough for once a second. */
@@ -539,7 +555,11 @@ export class Topology implements TopologyReader {
     const agent = this.#agents.get(id);
     if (agent !== undefined) return agentView(agent, form, now);
     const foreign = id.startsWith("wg:") ? this.#wireguard.foreign.get(id.slice(3)) : undefined;
-    return foreign === undefined ? null : foreignView(foreign);
+    return foreign === undefined ? null : this.#foreign(foreign);
+  }
+
+  #foreign(seat: Seat): TopologyNode {
+    return foreignView(seat, this.#expected.has(seat.key));
   }
 
   /** The whole picture now, large segments as one node each. */
@@ -590,7 +610,7 @@ export class Topology implements TopologyReader {
 
   *#allNodes(now: number): Iterable<TopologyNode> {
     for (const agent of this.#agents.values()) yield agentView(agent, "live", now);
-    for (const seat of this.#wireguard.foreign.values()) yield foreignView(seat);
+    for (const seat of this.#wireguard.foreign.values()) yield this.#foreign(seat);
   }
 
   agents(): Iterable<string> {
@@ -675,7 +695,7 @@ export class Topology implements TopologyReader {
 
   *nodes(): Iterable<TopologyNode> {
     for (const agent of this.#agents.values()) yield agentView(agent, "history", 0);
-    for (const seat of this.#wireguard.foreign.values()) yield foreignView(seat);
+    for (const seat of this.#wireguard.foreign.values()) yield this.#foreign(seat);
   }
 
   *networks(): Iterable<TopologyNetwork> {

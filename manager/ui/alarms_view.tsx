@@ -1,10 +1,10 @@
 // Owns the alarms' view: open ones with each cause above its effects, acknowledging, and those that are over.
 import { useState } from "hono/jsx/dom";
 import type { Alarm, AlarmsResponse } from "../../shared/api.ts";
-import { type Client, Refusal, words } from "./client.ts";
+import { type Client, onlyAdmin } from "./client.ts";
 import { SEVERITY_TONE } from "./look.ts";
 import { useAsked } from "./panel.tsx";
-import { Command, SeverityWord, subjectHref } from "./parts.tsx";
+import { Command, Complaint, SeverityWord, subjectHref } from "./parts.tsx";
 import type { Picture } from "./picture.ts";
 import { href } from "./route.ts";
 import { causesOf, sinceOf } from "./situation.ts";
@@ -75,11 +75,7 @@ function AlarmText(props: { alarm: Alarm; picture: Picture; client: Client; now:
       await client.acknowledge(alarm);
       complain(null);
     } catch (error) {
-      complain(
-        error instanceof Refusal && (error.status === 401 || error.status === 403)
-          ? "Only the admin token may acknowledge"
-          : words(error),
-      );
+      complain(onlyAdmin(error, "acknowledge"));
     }
   };
   return (
@@ -97,14 +93,7 @@ function AlarmText(props: { alarm: Alarm; picture: Picture; client: Client; now:
           </button>
         ) : null}
       </div>
-      {problem === null ? null : (
-        <p class="row small" role="alert">
-          <span class="bad">{problem}.</span>
-          <button type="button" onClick={() => client.askForLogin()}>
-            Log in
-          </button>
-        </p>
-      )}
+      <Complaint problem={problem} client={client} />
       <p class="facts">
         <SeverityWord severity={alarm.severity} /> · {codeWords(alarm.code)} · since {clock(sinceOf(alarm), now)} (
         {ago(sinceOf(alarm), now)})

@@ -42,7 +42,7 @@ function CurrentView({ state, store, client }: { state: State; store: Store; cli
         location.replace(href("matrix"));
         return null;
       }
-      return <MapView state={state} now={now} />;
+      return <MapView state={state} client={client} now={now} />;
     case "matrix":
       return <MatrixView state={state} now={now} />;
     case "agents":

@@ -59,12 +59,20 @@ export function words(error: unknown): string {
   return "the manager does not answer";
 }
 
+/** As `words`, of what needs the admin token: `action` is what the operator wanted to do. */
+export function onlyAdmin(error: unknown, action: string): string {
+  const refused = error instanceof Refusal && (error.status === 401 || error.status === 403);
+  return refused ? `Only the admin token may ${action}` : words(error);
+}
+
 export type Client = {
   login(token: string): Promise<void>;
   logout(): Promise<void>;
   /** Shows the login: an operator who may read wants to act. */
   askForLogin(): void;
   acknowledge(alarm: Alarm): Promise<void>;
+  /** Whether a foreign peer is to be there. The stream brings the change. */
+  expectPeer(publicKey: string, expected: boolean): Promise<void>;
   /** Shows a past moment, or now again (null). */
   showAt(at: number | null): Promise<void>;
   refresh(): Promise<void>;
@@ -210,6 +218,9 @@ export function startClient(store: Store): Client {
       const alarms = new Map(store.get().alarms);
       alarms.set(alarm.id, { ...alarm, state: "acknowledged", acknowledged_at: store.now(), ...answer });
       store.set({ alarms });
+    },
+    async expectPeer(publicKey, expected) {
+      await ask("/status/admin/expect", { public_key: publicKey, expected });
     },
     async showAt(at) {
       shownAt = at;

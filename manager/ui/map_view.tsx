@@ -8,6 +8,7 @@ import { STATE_DASH, STATE_TONE } from "./look.ts";
 import type { MapStage } from "./map_stage.ts";
 import { type Focus, NO_FOCUS } from "./paint_map.ts";
 import { MapCanvas } from "./parts.tsx";
+import type { Client } from "./client.ts";
 import { EdgePanel, NodePanel } from "./panel.tsx";
 import { type Picture, search } from "./picture.ts";
 import { href, type Route, withQuery } from "./route.ts";
@@ -141,6 +142,7 @@ export function FilterTools({ picture, route }: { picture: Picture; route: Route
 export function MapStageView(props: {
   picture: Picture;
   state: State;
+  client: Client;
   now: number;
   past: boolean;
   focus?: Partial<Focus>;
@@ -223,7 +225,9 @@ export function MapStageView(props: {
           picture={picture}
           node={node}
           agent={state.agents.find(({ agent_id: id }) => id === node.id) ?? null}
+          client={props.client}
           now={now}
+          past={props.past}
           onClose={close}
         />
       ) : null}
@@ -239,7 +243,7 @@ function LegendLine({ dash }: { dash: readonly number[] }) {
   );
 }
 
-export function MapView({ state, now }: { state: State; now: number }) {
+export function MapView({ state, client, now }: { state: State; client: Client; now: number }) {
   const { picture, route } = state;
   const stage = useRef<MapStage | null>(null);
   const name = `kattila-${new Date(now).toISOString().slice(0, 16).replace(/[:T]/g, "-")}`;
@@ -292,7 +296,14 @@ export function MapView({ state, now }: { state: State; now: number }) {
           </details>
         </span>
       </div>
-      <MapStageView picture={picture} state={state} now={now} past={false} onStage={(made) => (stage.current = made)} />
+      <MapStageView
+        picture={picture}
+        state={state}
+        client={client}
+        now={now}
+        past={false}
+        onStage={(made) => (stage.current = made)}
+      />
     </>
   );
 }

@@ -9,8 +9,8 @@ import type {
   TopologyNode,
 } from "../../shared/api.ts";
 import { on } from "../../shared/command.ts";
-import { ask, words } from "./client.ts";
-import { Command, Copy, EdgeLink, NodeLink, StateWord, StatusWord } from "./parts.tsx";
+import { ask, type Client, onlyAdmin, words } from "./client.ts";
+import { Command, Complaint, Copy, EdgeLink, NodeLink, StateWord, StatusWord } from "./parts.tsx";
 import type { Picture } from "./picture.ts";
 import { isProblem } from "./picture.ts";
 import { href } from "./route.ts";
@@ -311,17 +311,48 @@ function WgLines({ picture, edge, now }: { picture: Picture; edge: TopologyEdge;
 /** Links of a hub that are listed at once. */
 const LINKS_SHOWN = 60;
 
+/** Whether somebody expects a foreign peer to be there; the stream brings what was changed. */
+function Expected({ node, client }: { node: TopologyNode; client: Client }) {
+  const [problem, complain] = useState<string | null>(null);
+  const expected = node.expected === true;
+  const mark = async () => {
+    try {
+      await client.expectPeer(node.wireguard_keys[0]!, !expected);
+      complain(null);
+    } catch (error) {
+      complain(onlyAdmin(error, "mark it"));
+    }
+  };
+  return (
+    <>
+      <p class="row">
+        <span>
+          {expected ? "Expected to be there: its silence is a warning." : "Its silence is an info: nobody expects it."}
+        </span>
+        <button type="button" class="push" onClick={() => void mark()}>
+          {expected ? "Expect no longer" : "Expect it"}
+        </button>
+      </p>
+      <Complaint problem={problem} client={client} />
+    </>
+  );
+}
+
 export function NodePanel({
   picture,
   node,
   agent,
+  client,
   now,
+  past,
   onClose,
 }: {
   picture: Picture;
   node: TopologyNode;
   agent: AgentSummary | null;
+  client: Client;
   now: number;
+  past: boolean;
   onClose(): void;
 }) {
   const detail = useAsked<AgentResponse>(
@@ -349,6 +380,7 @@ export function NodePanel({
           </span>
         </p>
         {node.reason === null ? null : <p>{node.reason}</p>}
+        {node.kind === "foreign" && !past ? <Expected node={node} client={client} /> : null}
         {node.kind === "agent" && node.status !== "online" ? (
           <Command text={on(picture.label(node.id))`systemctl status kattila-agent`} />
         ) : null}

@@ -4,6 +4,7 @@ import type { EdgeState, Event, NodeStatus, Severity, TopologyEdge } from "../..
 import { SEVERITY_TONE, STATE_TONE, STATUS_TONE } from "./look.ts";
 import { MapStage } from "./map_stage.ts";
 import type { Point } from "./camera.ts";
+import type { Client } from "./client.ts";
 import type { Focus } from "./paint_map.ts";
 import type { Picture } from "./picture.ts";
 import { href } from "./route.ts";
@@ -142,4 +143,17 @@ export function MapCanvas(props: {
     stage.current.show(props.picture, props.filter, props.focus);
   });
   return <canvas ref={canvas} role="img" aria-label={props.label} tabIndex={props.interactive === false ? -1 : 0} />;
+}
+
+/** Why what an operator wanted did not happen; null: it did. */
+export function Complaint({ problem, client }: { problem: string | null; client: Client }) {
+  if (problem === null) return null;
+  return (
+    <p class="row small" role="alert">
+      <span class="bad">{problem}.</span>
+      <button type="button" onClick={() => client.askForLogin()}>
+        Log in
+      </button>
+    </p>
+  );
 }

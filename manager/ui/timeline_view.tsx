@@ -176,6 +176,7 @@ export function TimelineView({ state, client, now }: { state: State; client: Cli
         <MapStageView
           picture={shown}
           state={state}
+          client={client}
           now={until}
           past={at !== null}
           focus={{

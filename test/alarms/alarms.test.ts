@@ -264,6 +264,45 @@ tables("edges", [
     ],
   },
   {
+    name: "foreign_down: a warning once an operator expects the peer, and an info again when no more",
+    steps: [
+      {
+        act: (world) => {
+          world.expected.add(key("f"));
+          world.connect("a", `wg:${key("f")}`, { id: "a-f", state: "stale" });
+        },
+        pass: 90,
+        open: [`foreign_down node:wg:${key("f")}`],
+        told: ["foreign_down open warning"],
+      },
+      {
+        act: (world) => void world.expected.delete(key("f")),
+        pass: 60,
+        check: (world) => expect(world.row("foreign_down").severity).toBe("info"),
+      },
+      {
+        act: (world) => void world.expected.add(key("f")),
+        pass: 60,
+        check: (world) => expect(world.row("foreign_down").severity).toBe("warning"),
+      },
+      { act: (world) => world.set("a-f", "up"), pass: 60, open: [] },
+    ],
+  },
+  {
+    name: "peer_unknown: none for a key that an operator expects",
+    steps: [
+      {
+        act: (world) => {
+          world.expected.add(key("phone"));
+          world.connect("a", `wg:${key("phone")}`, { id: "a-p", state: "unused" });
+          world.wireguard("a").peers!.push(peer("phone", { endpoint: null }));
+        },
+        pass: 90,
+        open: [],
+      },
+    ],
+  },
+  {
     name: "peer_unknown: a stranger's key, until acknowledged; not a key that an agent owns",
     steps: [
       {

@@ -64,6 +64,7 @@ export class World {
   readonly reports = new Map<string, Report>();
   readonly records = new Map<string, AgentRecord>();
   readonly edgesById = new Map<string, TopologyEdge>();
+  readonly expected = new Set<string>();
   /** How the next reports come. */
   late = false;
   superseded = false;
@@ -334,6 +335,7 @@ export class World {
     effective: (id) => this.#latest.get(id)?.report ?? null,
     edge: (id) => this.edgesById.get(id) ?? null,
     edgesOf: (node) => [...this.edgesById.values()].filter((edge) => edge.a.node === node || edge.b.node === node),
+    expected: this.expected,
     troubledEdgesOf: (node) =>
       [...this.edgesById.values()].filter(
         (edge) => edge.layer === "wireguard" && (edge.a.node === node || edge.b.node === node) && isTroubled(edge),

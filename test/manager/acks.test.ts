@@ -8,7 +8,7 @@ import type { AgentResponse, AlarmsResponse, TopologyResponse } from "../../shar
 import { newNonce, readEnvelope, seal, signingKey, verifyMac, verifySignature } from "../../shared/envelope.ts";
 import { type Ack, ackSchema, type Envelope } from "../../shared/report.ts";
 import { createSender, post, relayed } from "../fleet/sender.ts";
-import { type Agent, type Data, type Ground, ground, registered, reportData } from "./support.ts";
+import { type Agent, type Data, type Ground, ground, publicKeyOf, registered, reportData } from "./support.ts";
 
 const UPDATES = "/status/updates";
 const REGISTER = "/status/register";
@@ -430,6 +430,52 @@ describe("POST /status/admin/reset", () => {
     if (status === 422) expect(answer.body["message"]).toMatch(/agent_id|fleet|confirm|regenerate|blocked/);
     expect(answer.body["message"]).not.toEndWith("Invalid input");
     expect(place.stored()).toEqual(before);
+  });
+});
+
+describe("a foreign peer that is expected", () => {
+  const EXPECT = "/status/admin/expect";
+  const expectedOf = async (own: Ground) => {
+    const { nodes } = (await (await fetch(`${own.url}/status/topology`)).json()) as TopologyResponse;
+    return nodes.filter(({ kind }) => kind === "foreign").map(({ expected }) => expected ?? false);
+  };
+
+  test("is marked, over a restart too; the mark is taken off; fleet reset takes all", async () => {
+    const own = await ground();
+    try {
+      const agent = await registered(own);
+      expect((await agent.send()).status).toBe(200);
+      expect(await expectedOf(own)).toEqual([false]);
+      const public_key = publicKeyOf(2);
+      const answer = await admin(EXPECT, { public_key, expected: true }, own);
+      expect(answer).toMatchObject({ status: 200, body: { public_key, node: `wg:${public_key}`, expected: true } });
+      expect(await expectedOf(own)).toEqual([true]);
+      await own.stop();
+      await own.start();
+      expect(await expectedOf(own)).toEqual([true]);
+      expect((await admin(EXPECT, { public_key, expected: false }, own)).status).toBe(200);
+      expect(await expectedOf(own)).toEqual([false]);
+      expect((await admin(EXPECT, { public_key, expected: false }, own)).status).toBe(404);
+      await admin(EXPECT, { public_key, expected: true }, own);
+      await admin("/status/admin/reset", { fleet: true, confirm: "reset fleet" }, own);
+      const again = await registered(own, "hel-2");
+      expect((await again.send()).status).toBe(200);
+      expect(await expectedOf(own)).toEqual([false]);
+    } finally {
+      await own.remove();
+    }
+  });
+
+  test.each([
+    ["a key that nobody lists", { public_key: publicKeyOf(99), expected: true }, 404, "no agent lists a foreign peer"],
+    ["a key that is none", { public_key: "x", expected: true }, 422, "public_key: must be a WireGuard public key"],
+    ["no key", { expected: true }, 422, "public_key"],
+    ["neither yes nor no", { public_key: publicKeyOf(2) }, 422, "expected"],
+    ["a field misspelt", { public_key: publicKeyOf(2), expected: true, expcted: false }, 422, "expcted"],
+  ] as const)("%s is refused", async (_name, body, status, says) => {
+    const answer = await admin(EXPECT, body, place);
+    expect(answer.status).toBe(status);
+    expect(JSON.stringify(answer.body)).toContain(says);
   });
 });
 

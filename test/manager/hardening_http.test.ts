@@ -268,7 +268,7 @@ describe("who may read", () => {
     expect(await answered(get("/", ["Host: status.example"]))).toBe(200);
   });
 
-  test.each(["/status/admin/reset", "/status/admin/silence", "/status/alarms/x/ack"])(
+  test.each(["/status/admin/reset", "/status/admin/silence", "/status/admin/expect", "/status/alarms/x/ack"])(
     "%s needs the admin token also on loopback",
     async (path) => {
       expect(await answered(post(["Content-Length: 2"], "{}", path))).toBe(401);

@@ -193,6 +193,23 @@ describeWith(["chromium"], "dashboard", () => {
     expect(await browser.text()).toContain("acknowledged");
   });
 
+  test("a foreign peer is marked as expected in its panel, and no longer", async () => {
+    const { nodes } = await get<TopologyResponse>("/status/topology");
+    const { id } = nodes.find(({ kind }) => kind === "foreign")!;
+    await browser.open(`#/map?node=${encodeURIComponent(id)}`);
+    const button = `[...document.querySelectorAll(".panel section button")]`;
+    const press = async (label: string) => {
+      await browser.until(`${button}.some((item) => item.innerText === ${JSON.stringify(label)})`, label);
+      await browser.value(`${button}.find((item) => item.innerText === ${JSON.stringify(label)}).click()`);
+    };
+    await press("Expect it");
+    await browser.until(`document.querySelector(".panel").innerText.includes("its silence is a warning")`, "the mark");
+    expect((await get<TopologyResponse>("/status/topology")).nodes.find((node) => node.id === id)!.expected).toBe(true);
+    await browser.screenshot("map-foreign-panel");
+    await press("Expect no longer");
+    await browser.until(`document.querySelector(".panel").innerText.includes("nobody expects it")`, "no mark");
+  });
+
   test("timeline: the slider moves the map, the difference is said", async () => {
     await browser.open("#/timeline?range=1h");
     await browser.until(`document.querySelector(".timeline input[type=range]")`, "the slider");
