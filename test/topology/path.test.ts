@@ -300,3 +300,17 @@ test("a rule by source that leads another way: unknown where it matters whether 
   expect(same).toMatchObject({ verdict: "delivered", source: "10.9.0.1" });
   expect(same.hops[0]!.rule).toContain("lookup 77");
 });
+
+test("a gateway that is the host's own address: the destination is looked for on the link itself", () => {
+  const hosts = network(({ a, b }) => {
+    const mac = (of: string) => `02:00:00:00:00:0${NUMBERS[of]}`;
+    a.interfaces![0]!.mac = mac("a");
+    b.interfaces![0]!.mac = mac("b");
+    // Linux answers ARP for any address that it has, on whatever card.
+    a.neighbors = [{ address: at("b"), mac: mac("b"), interface: "eth0" }];
+    a.routes!.push(route("10.9.0.3/32", { interface: "eth0", gateway: at("a") }));
+  });
+  const path = trace(hosts);
+  expect(path).toMatchObject({ verdict: "delivered", hops: [{ interface: "eth0" }, { node: idOf("b") }] });
+  expect(path.hops[0]!.route).toBe("10.9.0.3/32 via 198.51.100.1 dev eth0");
+});

@@ -90,6 +90,12 @@ function selects(rule: Rule, { source, destination, iif }: Packet): boolean | nu
   return known !== rule.not;
 }
 
+/** IPv4 takes a gateway that is the host's own address for "on the link": its next hop is the destination itself. */
+function isOwnV4(report: Report, gateway: string | null): boolean {
+  const address = gateway === null ? null : cachedPrefix(gateway);
+  return address !== null && address.family === 4 && localInterface(report, address) !== null;
+}
+
 function hopsOf(report: Report, route: Route): NextHop[] {
   const listed =
     route.nexthops != null && route.nexthops.length > 0
@@ -98,7 +104,7 @@ function hopsOf(report: Report, route: Route): NextHop[] {
   return listed.flatMap(({ gateway, interface: name }) => {
     // The kernel marks next hops dead when their device goes down.
     if (name === null || report.interfaces?.find((item) => item.name === name)?.up === false) return [];
-    return [{ gateway, interface: name }];
+    return [{ gateway: isOwnV4(report, gateway) ? null : gateway, interface: name }];
   });
 }
 
