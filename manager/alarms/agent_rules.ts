@@ -38,7 +38,9 @@ function open(row: AlarmRow | null): boolean {
   return row !== null && row.state !== "pending";
 }
 
-type Options = Partial<Pick<Rule, "hold" | "resolve" | "endsOnAcknowledge" | "compares" | "listens">>;
+type Options = Partial<
+  Pick<Rule, "hold" | "resolve" | "endsOnAcknowledge" | "compares" | "ofConfiguration" | "listens">
+>;
 
 function rule(
   code: Rule["code"],
@@ -54,6 +56,7 @@ function rule(
     resolve: { reports: 1 },
     endsOnAcknowledge: false,
     compares: false,
+    ofConfiguration: false,
     ...options,
     subjects: subjectsOf,
     check,
@@ -262,15 +265,23 @@ const collectorError = rule(
   "collector_error",
   { hold: 3, resolve: { reports: 1 } },
   function* (context) {
-    for (const [name, text] of failing(context.observation.report)) {
-      if (text !== null) yield subjects.collector(context.agentId, name);
+    const { report } = context.observation;
+    for (const name in report.collectors) {
+      if (report.collectors[name]!.startsWith("error")) yield subjects.collector(context.agentId, name);
+    }
+    for (const wg of report.wireguard ?? []) {
+      if (wg.status?.startsWith("error")) yield subjects.collector(context.agentId, `wireguard/${wg.interface}`);
     }
   },
   (subject, context) => {
     const [, ...rest] = subjectParts(subject);
     const collector = rest.filter((part) => part !== "").join("/");
-    const text = failing(context.observation.report).get(collector);
-    if (text === undefined || text === null) return null;
+    const { collectors, wireguard } = context.observation.report;
+    // A stranger's collector may be called as what every object has.
+    const text = Object.hasOwn(collectors, collector)
+      ? collectors[collector]!
+      : (wireguard?.find((wg) => `wireguard/${wg.interface}` === collector)?.status ?? "ok");
+    if (!text.startsWith("error")) return null;
     const name = label(context.topology, context.agentId);
     return own(context, {
       severity: "warning",
@@ -290,19 +301,9 @@ const collectorError = rule(
   },
 );
 
-/** Collectors and WireGuard interfaces with their error, null when ok. */
-function failing(report: Report): Map<string, string | null> {
-  const found = new Map<string, string | null>();
-  for (const [name, text] of Object.entries(report.collectors)) found.set(name, text.startsWith("error") ? text : null);
-  for (const wg of report.wireguard ?? []) {
-    if (wg.status?.startsWith("error")) found.set(`wireguard/${wg.interface}`, wg.status);
-  }
-  return found;
-}
-
 const config = rule(
   "config",
-  {},
+  { ofConfiguration: true },
   (context) => interfaceSubjects(context, (report, wg) => misconfigured(report, wg) !== null),
   (subject, context) => {
     const { host, name, report, wg } = interfaceOf(subject, context);
@@ -843,7 +844,7 @@ function overlaps(facts: Facts): Map<string, string[]> {
 
 const allowedIpsOverlap = rule(
   "allowed_ips_overlap",
-  {},
+  { ofConfiguration: true },
   (context) => (overlaps(context.facts).size > 0 ? self(context) : []),
   (_subject, context) => {
     const found = overlaps(context.facts);
@@ -906,7 +907,7 @@ function linkLocal(text: string): boolean {
 
 const allowedIpsUnrouted = rule(
   "allowed_ips_unrouted",
-  {},
+  { ofConfiguration: true },
   (context) => interfaceSubjects(context, (report, wg) => (unrouted(report, wg)?.length ?? 0) > 0),
   (subject, context) => {
     const { host, name, report, wg } = interfaceOf(subject, context);

@@ -4,7 +4,7 @@
 import type { TopologyEdge } from "../../shared/api.ts";
 import type { AlarmChange, AlarmRow, Observation, Silence, TopologyChange, TopologyReader } from "../model.ts";
 import { carriedBy, cloned, PSK_MEMORY_MS, PSK_PATIENCE_MS } from "./agent_rules.ts";
-import { type Facts, factsOf, type Underlay } from "./facts.ts";
+import { configurationOf, type Facts, factsOf, type Underlay } from "./facts.ts";
 import { isOpen, isPending, Ledger, memoryOf, type ReportRef } from "./ledger.ts";
 import { instant, label, labels, on, some, subjectParts, subjectRest, subjects } from "./names.ts";
 import { type Parts, partsOf } from "./partition.ts";
@@ -59,6 +59,7 @@ export class Alarms {
   #startedAt: number;
   #lookedAt: number | null = null;
   #scannedAt = Number.NEGATIVE_INFINITY;
+  #configurations = new Map<string, unknown[]>();
   #authTimes = new Map<string, { at: number; count: number }[]>();
   #fleetSince = Number.POSITIVE_INFINITY;
   #parts = new Map<string, { observation: Observation; at: number; isLarge: boolean; parts: Parts | null }>();
@@ -105,6 +106,7 @@ export class Alarms {
       : factsOf(topology.effective(agentId) ?? report, previous);
     this.#facts.set(agentId, facts);
     const context = this.#context(agentId, observation, previous, facts, topology, now);
+    const steady = !observation.late && !observation.superseded && this.#isSteady(agentId, facts, topology);
     const live = new Map<string, AlarmRow[]>();
     for (const row of this.#ledger.ofAgent(agentId)) {
       const rows = live.get(row.code);
@@ -116,9 +118,20 @@ export class Alarms {
       const decides = rule.listens === "arrival" || (!observation.late && !observation.superseded);
       // A late report may show a change for the first time: it is remembered, and the next fresh one decides.
       if (!decides && (observation.superseded || !rule.compares)) continue;
-      this.#evaluate(rule, context, live.get(rule.code) ?? [], ref, observation.observed_at, decides);
+      const rows = live.get(rule.code);
+      if (steady && rule.ofConfiguration && rows === undefined) continue;
+      this.#evaluate(rule, context, rows ?? [], ref, observation.observed_at, decides);
     }
     return this.#ledger.take();
+  }
+
+  /** Whether an agent is configured as it was when its configuration was last evaluated, which it is now. */
+  #isSteady(agentId: string, facts: Facts, topology: TopologyReader): boolean {
+    const report = topology.effective(agentId);
+    const before = this.#configurations.get(agentId);
+    const now = report === null ? [] : configurationOf(facts, report);
+    this.#configurations.set(agentId, now);
+    return before !== undefined && before.length === now.length && before.every((part, index) => part === now[index]);
   }
 
   #evaluate(
@@ -346,6 +359,7 @@ export class Alarms {
   forgetAgent(agentId: string, now: number): AlarmChange {
     this.#heard.delete(agentId);
     this.#facts.delete(agentId);
+    this.#configurations.delete(agentId);
     this.#ledger.deadlines.set(`agent ${agentId}`, null);
     this.#ledger.forgetAgent(agentId, now);
     return this.#ledger.take();

@@ -115,6 +115,7 @@ function broken(code: "peer_stale" | "peer_never"): Rule {
     resolve: { reports: 2 },
     endsOnAcknowledge: false,
     compares: false,
+    ofConfiguration: false,
     subjects: (context) => edgeSubjects(context, (edge) => edge.state === state && betweenAgents(context, edge)),
     check(subject, context, row): Verdict {
       const edge = edgeOf(subject, context);
@@ -178,6 +179,7 @@ function byEdge(
     resolve: { reports },
     endsOnAcknowledge: false,
     compares: false,
+    ofConfiguration: false,
     subjects: (context) => edgeSubjects(context, applies),
     check(subject, context) {
       const edge = edgeOf(subject, context);
@@ -292,6 +294,7 @@ const endpointOutdated: Rule = {
   resolve: { reports: 2 },
   endsOnAcknowledge: false,
   compares: false,
+  ofConfiguration: false,
   subjects: (context) => edgeSubjects(context, (edge) => edge.state === "stale" || edge.state === "never"),
   check(subject, context) {
     const edge = edgeOf(subject, context);
@@ -374,6 +377,7 @@ const endpointChanged: Rule = {
   resolve: { quietMs: HOUR_MS },
   endsOnAcknowledge: false,
   compares: false,
+  ofConfiguration: false,
   *subjects(context) {
     for (const id of moved(context).keys()) yield subjects.edge(id);
   },
@@ -420,6 +424,7 @@ const keepaliveMissing: Rule = {
   resolve: { reports: 1 },
   endsOnAcknowledge: false,
   compares: false,
+  ofConfiguration: false,
   *subjects(context) {
     yield* edgeSubjects(context, (edge) => edge.cause === "cannot_start_a" || edge.cause === "cannot_start_b");
     for (const id of moved(context).keys()) yield subjects.edge(id);
@@ -476,6 +481,7 @@ const foreignDown: Rule = {
   resolve: { reports: 1 },
   endsOnAcknowledge: false,
   compares: false,
+  ofConfiguration: false,
   *subjects(context) {
     for (const edge of context.troubled) {
       if (edge.state !== "stale" && edge.state !== "never") continue;
@@ -522,6 +528,7 @@ const peerUnknown: Rule = {
   resolve: { reports: 1 },
   endsOnAcknowledge: true,
   compares: true,
+  ofConfiguration: false,
   *subjects(context) {
     // The fleet is being built in its first day: every peer is new then.
     if (context.now - context.fleetSince < 24 * HOUR_MS) return;
@@ -576,6 +583,7 @@ const partition: Rule = {
   resolve: { reports: 1 },
   endsOnAcknowledge: false,
   compares: false,
+  ofConfiguration: false,
   *subjects(context) {
     const seen = new Set<string>();
     for (const edge of context.troubled) {

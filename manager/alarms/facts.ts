@@ -35,6 +35,17 @@ export function factsOf(report: Report, before: Facts | null): Facts {
   };
 }
 
+/**
+ * What of a report says how WireGuard, its interfaces and its routes are configured, part by part: parts that did not
+ * change are the same values as before.
+ */
+export function configurationOf(facts: Facts, report: Report): unknown[] {
+  const parts: unknown[] = [facts.wireguard, report.routes, report.routes_truncated, report.rules];
+  for (const wg of report.wireguard ?? []) parts.push(wg.listen_port);
+  for (const item of report.interfaces ?? []) parts.push(item.name, item.addresses, item.up, item.carrier);
+  return parts;
+}
+
 function wireguardFacts(report: Report, before: WireguardFacts[] | null): WireguardFacts[] | null {
   if (report.wireguard === null) return before;
   let changed = before === null || before.length !== report.wireguard.length;

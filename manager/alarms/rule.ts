@@ -125,6 +125,8 @@ export type Rule = {
   endsOnAcknowledge: boolean;
   /** It is found by comparing with the report before: a late report then remembers it, and a fresh one decides. */
   compares: boolean;
+  /** Its subjects follow from what configurationOf lists and nothing else: while that stays, there are no new ones. */
+  ofConfiguration: boolean;
   /** Subjects that this report may newly speak about. Live ones are evaluated in any case. */
   subjects(context: Context): Iterable<string>;
   check(subject: string, context: Context, row: AlarmRow | null): Verdict;
