@@ -142,9 +142,11 @@ export class Alarms {
     sinceAt: number,
     decides: boolean,
   ): void {
-    const wanted = new Set(rule.subjects(context));
-    for (const row of live) wanted.add(row.subject);
-    for (const subject of wanted) {
+    // Of most rules there is none at all.
+    let wanted: Set<string> | null = null;
+    for (const subject of rule.subjects(context)) (wanted ??= new Set()).add(subject);
+    for (const row of live) (wanted ??= new Set()).add(row.subject);
+    for (const subject of wanted ?? []) {
       const row = this.#ledger.get(keyOf(rule.code, subject));
       const verdict = rule.check(subject, context, row);
       if (verdict === "stays") continue;
