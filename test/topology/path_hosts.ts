@@ -1,27 +1,13 @@
 // Owns the parts of a host's report that path looks at, written by hand: interfaces, peers, routes, rules.
-import type { Interface, Peer, Route, Rule, Wireguard } from "../../shared/report.ts";
+import type { Interface, InterfaceKind, Peer, Route, Rule, Wireguard } from "../../shared/report.ts";
 import { keyOf, NOW, type Sections } from "./path_reader.ts";
+import { item } from "./scene.ts";
 
 /** A host whose sections a test may change before it reports. */
 export type PathHost = Required<Pick<Sections, "interfaces" | "routes" | "rules" | "wireguard">> & Sections;
 
-export function card(name: string, kind: Interface["kind"], addresses: string[], mtu: number): Interface {
-  return {
-    name,
-    kind,
-    mac: null,
-    mtu,
-    up: true,
-    carrier: true,
-    addresses,
-    rx_bytes: 0,
-    tx_bytes: 0,
-    speed_mbps: null,
-    parent: null,
-    master: null,
-    tunnel: null,
-    rp_filter: 0,
-  };
+export function card(name: string, kind: InterfaceKind, addresses: string[], mtu: number): Interface {
+  return item(name, kind, addresses, { mtu, rp_filter: 0 });
 }
 
 /** A peer entry for the key of `of`, in use. */
