@@ -7,9 +7,9 @@ import { load, residentMegabytes, start } from "./measure.ts";
 
 const AGENTS = 200;
 const PEERS = 20;
-/** Reports of each agent; the first third warms up what is measured: a manager runs for months, its compiler's work is done. */
-const ROUNDS = 90;
-const WARM_ROUNDS = 30;
+/** Reports of each agent; the first half warms up what is measured: a manager runs for months, its compiler's work is done. */
+const ROUNDS = 118;
+const WARM_ROUNDS = 59;
 const CONCURRENCY = 64;
 /** Of the simulated reports: all rounds lie within the ten minutes for which inference keeps evidence, as in a live fleet. */
 const INTERVAL_S = 5;
