@@ -2,8 +2,11 @@
 // .env.local or bunfig.toml by itself: settings come as README says.
 import { mkdirSync, statSync } from "node:fs";
 import { join } from "node:path";
+import { uiSize } from "../manager/ui/assets.ts";
 
 const root = join(import.meta.dir, "..");
+/** What a browser may have to take for the dashboard, gzipped. */
+const MAX_UI_BYTES = 60_000;
 const TARGETS = [
   { target: "bun-linux-x64", name: "amd64" },
   { target: "bun-linux-arm64", name: "arm64" },
@@ -22,6 +25,16 @@ if (unknown.length > 0) {
 /** Those that were asked for, or all. */
 const chosen = (all: string[]) =>
   all.some((word) => asked.includes(word)) ? all.filter((word) => asked.includes(word)) : all;
+if (chosen(PROGRAMS).includes("manager")) {
+  const { bytes, gzippedBytes } = uiSize();
+  console.log(
+    `dashboard                    ${(bytes / 1e3).toFixed(1)} kB, ${(gzippedBytes / 1e3).toFixed(1)} kB gzipped`,
+  );
+  if (gzippedBytes > MAX_UI_BYTES) {
+    console.error(`build: the dashboard has more than ${MAX_UI_BYTES / 1e3} kB gzipped`);
+    process.exit(1);
+  }
+}
 for (const program of chosen(PROGRAMS)) {
   mkdirSync(join(root, program, "bin"), { recursive: true });
   for (const { target, name } of TARGETS) {
@@ -48,4 +61,3 @@ for (const program of chosen(PROGRAMS)) {
     console.log(`${outfile.padEnd(28)} ${(statSync(join(root, outfile)).size / 1e6).toFixed(1)} MB`);
   }
 }
-export {};

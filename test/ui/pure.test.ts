@@ -1,4 +1,5 @@
 // Addresses, words, colours, camera: the parts of the dashboard that need no browser.
+import { uiSize } from "../../manager/ui/assets.ts";
 import { describe, expect, test } from "bun:test";
 import { EDGE_STATES } from "../../shared/api.ts";
 import { distanceSquared, fit, toScreen, toWorld, zoomAt } from "../../manager/ui/camera.ts";
@@ -257,4 +258,11 @@ describe("timeline", () => {
     expect([stepOf(null, NOW, range), stepOf(NOW - 9 * range, NOW, range)]).toEqual([1000, 0]);
     expect(new Date(localText(NOW)).getTime()).toBe(NOW);
   });
+});
+
+test("the dashboard's files are under 60 kB gzipped, and no empty ones", () => {
+  const { bytes, gzippedBytes } = uiSize();
+  expect(gzippedBytes).toBeLessThan(60_000);
+  expect(gzippedBytes).toBeGreaterThan(20_000);
+  expect(bytes).toBeGreaterThan(gzippedBytes);
 });
