@@ -1,6 +1,7 @@
 // Owns what the stream's listeners hear: committed changes, gathered for a moment so that a burst is one message.
 import type { Fleet, Published } from "./fleet.ts";
 import type { Stream } from "./stream.ts";
+import type { Segments } from "./topology/segments.ts";
 
 /** Long enough to gather a burst of reports, short enough to be live. */
 const GATHER_MS = 250;
@@ -10,8 +11,8 @@ export class Live {
   #edges = new Set<string>();
   #networks = new Set<string>();
   #timer: Timer | null = null;
-  /** At the last message. */
-  #hasSegments = false;
+  /** Large segments at the last message: what the topology gave, and how they look. null: there was no message. */
+  #segments: { of: Segments; shown: string } | null = null;
 
   constructor(
     private readonly stream: Stream,
@@ -63,17 +64,25 @@ export class Live {
     const edges = pick(this.#edges, (id) => topology.edge(id));
     // The picture shows a large segment as one node (GET /status/topology), so its pairs are not sent.
     const segments = topology.segments();
-    const hadSegments = this.#hasSegments;
-    this.#hasSegments = segments.nodes.length > 0;
-    const mayBeOfSegment = edges.removed.length > 0 || edges.present.some(({ layer }) => layer === "physical");
+    const before = this.#segments;
+    if (before?.of !== segments) this.#segments = { of: segments, shown: shownSegments(segments) };
+    const shown = this.#segments!.shown;
+    const isPhysical = edges.present.some(({ layer }) => layer === "physical");
     const changedNetworks = pick(this.#networks, (id) => networks.get(id) ?? null);
     this.stream.send("topology", {
       nodes: nodes.present,
       edges: edges.present.map(segments.drawn).filter((edge) => edge !== null),
       networks: changedNetworks.present,
       removed: { nodes: nodes.removed, edges: edges.removed, networks: changedNetworks.removed },
-      stale: mayBeOfSegment && (hadSegments || this.#hasSegments),
+      stale: before === null ? isPhysical && shown !== "" : before.shown !== shown,
       at: now,
     });
   }
+}
+
+/** What of large segments can be seen: who hangs on them, and in which state. */
+function shownSegments({ nodes, edges }: Segments): string {
+  return [...nodes.map(({ id, label }) => `${id} ${label}`), ...edges.map(({ id, state }) => `${id} ${state}`)].join(
+    "\n",
+  );
 }

@@ -117,11 +117,12 @@ export function openLogSnapshot(path: string): LogSnapshot {
   }
 }
 
+/** A row may outlive its bytes for a moment (housekeeping.ts), and the bytes their row. */
 function newestReportId(database: Database): number {
-  const row = database
-    .query("SELECT max(ifnull((SELECT max(id) FROM reports_hot), 0), ifnull((SELECT max(id_to) FROM packs), 0)) AS id")
-    .get() as { id: number };
-  return row.id;
+  const newest = ["max(id) AS id FROM reports", "max(id) AS id FROM reports_hot", "max(id_to) AS id FROM packs"].map(
+    (what) => (database.query(`SELECT ${what}`).get() as { id: number | null }).id ?? 0,
+  );
+  return Math.max(...newest);
 }
 
 function size(path: string): number {

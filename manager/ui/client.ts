@@ -21,6 +21,8 @@ const LARGE_REFRESH_MS = 300_000;
 const LARGE_EDGES = 5000;
 /** After a stream that the manager refused; one that only broke off comes back by the browser's own hand, after 2 s. */
 const RETRY_MS = 5000;
+/** When the stream says that the picture is stale, it often says so again: the whole is asked for once. */
+const STALE_MS = 2000;
 /** An answer later than this is none. */
 const TIMEOUT_MS = 20_000;
 /** As many as one page of the API may hold. */
@@ -82,6 +84,7 @@ export function startClient(store: Store): Client {
   let stream: EventSource | null = null;
   let greeted = false;
   let retry: ReturnType<typeof setTimeout> | null = null;
+  let stale: ReturnType<typeof setTimeout> | null = null;
   let shownAt: number | null = null;
   let refreshedAt = 0;
   // Changes that arrive while a whole answer is on its way: they are newer than it, or do no harm.
@@ -127,6 +130,14 @@ export function startClient(store: Store): Client {
     });
   };
 
+  /** Once for all that is stale within a moment. */
+  const refreshSoon = () => {
+    stale ??= setTimeout(() => {
+      stale = null;
+      void refresh().catch(failed);
+    }, STALE_MS);
+  };
+
   const refreshAlarms = async () => {
     const { alarms } = await ask<AlarmsResponse>(`/status/alarms?state=open&limit=${PAGE}`);
     store.set({ alarms: new Map(alarms.map((alarm) => [alarm.id, alarm])) });
@@ -170,7 +181,7 @@ export function startClient(store: Store): Client {
       if (waiting !== null) return void waiting.push(change);
       store.get().picture.apply(change);
       store.set({});
-      if (change.stale) void refresh().catch(failed);
+      if (change.stale) refreshSoon();
     });
     on("alarm", (alarm) => {
       const alarms = new Map(store.get().alarms);

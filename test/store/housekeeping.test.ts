@@ -114,6 +114,21 @@ test("rows go with the time that retention took, though some of it is still in a
   expect(rows()).toBe(0);
 });
 
+test("an id is never given twice, though bytes went before their rows", async () => {
+  using at = place();
+  let store = await at.open();
+  await feed(store, 30);
+  await store.close();
+  // As a full disk leaves it: the bytes made room, the rows go with the next round.
+  const database = new Database(at.path);
+  database.run("DELETE FROM reports_hot");
+  database.close();
+  store = await at.open();
+  await store.commit({ reports: [report(30)] });
+  expect((await collect(store.allReports())).map(({ id, tick }) => [id, tick])).toEqual([[31, 30]]);
+  await store.close();
+});
+
 test("a tick of the same number in another agent's pack stays", async () => {
   using at = place();
   const store = await at.open();

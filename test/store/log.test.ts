@@ -29,6 +29,35 @@ test("reports come back as they were committed, hot and packed, over a restart",
   await store.close();
 });
 
+test("the replay window is the same hot, packed and after a restart, with ticks out of order over several packs", async () => {
+  using at = place();
+  let store = await at.open();
+  // What waited in the outbox comes in between, under ticks that are up to 100 older.
+  const ticks = Array.from({ length: 420 }, (_, i) => (i % 3 === 0 ? i + 100 : i));
+  const rows = [...new Set(ticks)].map((tick, i) => report(tick, { received_at: T0 + i * 1000 }));
+  const top = Math.max(...rows.map(({ tick }) => tick));
+  const expected = {
+    highest_tick: top,
+    ticks: rows
+      .map(({ tick }) => tick)
+      .filter((tick) => tick > top - 120)
+      .sort((a, b) => a - b),
+    nonces: rows.slice(-120).map(({ nonce }) => nonce),
+  };
+  for (const row of rows) await store.commit({ reports: [row] });
+  expect(await store.replayWindow(AGENT)).toEqual(expected);
+  await settle(store, T0 + 3_600_000);
+  expect(await store.replayWindow(AGENT)).toEqual(expected);
+  await store.close();
+  store = await at.open();
+  expect(await store.replayWindow(AGENT)).toEqual(expected);
+  for (const row of [rows[0]!, rows[150]!, rows.at(-1)!]) {
+    expect(await store.hasReport(AGENT, row.tick, row.boot_id, row.collected_at)).toBe(true);
+  }
+  expect((await store.latestReport(AGENT))!.tick).toBe(top);
+  await store.close();
+});
+
 test("the replay window reaches into packs, newest last", async () => {
   using at = place();
   const store = await at.open();
