@@ -120,11 +120,15 @@ describeWith([...LAB_NEEDS, "dnsmasq"], "a real mesh", () => {
     const names = [...AGENTS, "f"];
     const pairs = names.flatMap((one, i) => names.slice(i + 1).map((other) => [one, other] as const));
     await eventually(
-      "all edges are up",
+      "all edges are up, by every end's own word",
       async () => {
         const { edges } = await topology();
         const links = edges.filter((edge) => edge.layer === "wireguard");
-        return links.length === pairs.length && links.every((edge) => edge.state === "up");
+        // Who answered a handshake counts it with the first packet after it: a report later than who began it.
+        const shaken = links
+          .flatMap(({ a, b }) => [a, b])
+          .every((end) => end.node.startsWith("wg:") || end.handshake_age_s !== null);
+        return links.length === pairs.length && links.every((edge) => edge.state === "up") && shaken;
       },
       30_000,
     );
