@@ -25,7 +25,7 @@ export type Retention = { reportsMs: number; eventsMs: number };
 type PackRow = {
   id: number;
   agent_id: string;
-  received_to: number;
+  id_to: number;
   reports: number;
 };
 
@@ -35,7 +35,7 @@ export class Housekeeping {
   /** Agents whose reports did not come back unchanged from a trial pack: they stay hot. */
   readonly #unpackable = new Set<string>();
   #low = false;
-  /** Rows of reports received until then may go. */
+  /** Rows up to this id may go. */
   #rowsTo: number;
 
   constructor(
@@ -152,7 +152,7 @@ export class Housekeeping {
     if (pack === null) return false;
     this.commits.transaction("cannot delete old reports", () => {
       this.#statements.deletePack.run(pack.id);
-      this.#prunedTo(pack.received_to);
+      this.#prunedTo(pack.id_to);
     });
     this.hot.total -= pack.reports;
     return true;
@@ -161,32 +161,33 @@ export class Housekeeping {
   /** Deletes the oldest reports whatever their age: the oldest pack, or without any the oldest hot reports. */
   #pruneOldest(now: number): boolean {
     if (this.#prunePack(Number.MAX_SAFE_INTEGER)) return true;
-    const oldest = this.#statements.oldestHot.all() as { id: number; agent_id: string; received_at: number }[];
+    const oldest = this.#statements.oldestHot.all() as { id: number; agent_id: string }[];
     if (oldest.length === 0) return false;
     this.commits.transaction("cannot delete old reports", () => {
       for (const { id } of oldest) this.#statements.deleteHotRow.run(id);
-      this.#prunedTo(Math.max(...oldest.map(({ received_at }) => received_at)));
+      this.#prunedTo(oldest.at(-1)!.id);
     });
     this.hot.total -= oldest.length;
     // What is oldest of all is oldest of its agent.
-    for (const { agent_id } of oldest) this.#removed(agent_id, 1, now);
+    for (const [agentId, own] of Map.groupBy(oldest, ({ agent_id }) => agent_id))
+      this.#removed(agentId, own.length, now);
     return true;
   }
 
-  /** Reports received until then may be gone. */
-  #prunedTo(receivedAt: number): void {
-    this.#statements.prunedTo.run(String(receivedAt));
-    this.#rowsTo = Math.max(this.#rowsTo, receivedAt);
+  /** Reports up to this id may be gone. By id, not by time: the clock may have stood ahead when some were received. */
+  #prunedTo(id: number): void {
+    this.#statements.prunedTo.run(String(id));
+    this.#rowsTo = Math.max(this.#rowsTo, id);
   }
 
-  /** Deletes some rows of the time whose bytes are gone, in their order: side by side, whatever agents they are of. */
+  /** Deletes some rows of those whose bytes are gone, in their order: side by side, whatever agents they are of. */
   #pruneRows(): boolean {
-    const { oldestRows, deleteRows } = this.#statements;
-    const rows = oldestRows.all() as { id: number; received_at: number }[];
-    const end = rows.findIndex(({ received_at }) => received_at > this.#rowsTo);
-    const last = end < 0 ? rows.at(-1) : rows[end - 1];
-    if (last === undefined) return false;
-    this.commits.transaction("cannot delete old reports", () => deleteRows.run(last.id));
+    const { oldestRow, deleteRows } = this.#statements;
+    const { id } = oldestRow.get() as { id: number | null };
+    if (id === null || id > this.#rowsTo) return false;
+    this.commits.transaction("cannot delete old reports", () =>
+      deleteRows.run(Math.min(this.#rowsTo, id + DELETE_ROWS)),
+    );
     return true;
   }
 
@@ -214,10 +215,10 @@ export class Housekeeping {
   }
 }
 
-/** Name in `meta`: the moment until which reports may be gone, Unix milliseconds. */
+/** Name in `meta`: the id up to which reports may be gone. */
 const PRUNED_TO = "reports_pruned_to";
 
-/** The moment until which retention has taken reports, Unix milliseconds; 0: it has taken none. */
+/** The id up to which retention may have taken reports; 0: it has taken none. */
 export function prunedTo(database: Database): number {
   const row = database.query("SELECT value FROM meta WHERE name = ?1").get(PRUNED_TO) as { value: string } | null;
   return row === null ? 0 : Number(row.value);
@@ -242,15 +243,15 @@ function prepareStatements(database: Database) {
         raw_bytes, body)
       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)`),
     oldestPack: prepare(`
-      SELECT id, received_to, reports FROM packs
+      SELECT id, id_to, reports FROM packs
       WHERE received_to < ?1 ORDER BY received_to LIMIT 1`),
     deletePack: prepare("DELETE FROM packs WHERE id = ?1"),
-    oldestRows: prepare(`SELECT id, received_at FROM reports ORDER BY id LIMIT ${DELETE_ROWS}`),
+    oldestRow: prepare("SELECT min(id) AS id FROM reports"),
     deleteRows: prepare("DELETE FROM reports WHERE id <= ?1"),
     prunedTo: prepare(`
       INSERT INTO meta (name, value) VALUES ('${PRUNED_TO}', ?1)
       ON CONFLICT (name) DO UPDATE SET value = max(CAST(value AS INTEGER), CAST(?1 AS INTEGER))`),
-    oldestHot: prepare("SELECT id, agent_id, received_at FROM reports_hot ORDER BY id LIMIT 20"),
+    oldestHot: prepare("SELECT id, agent_id FROM reports_hot ORDER BY id LIMIT 20"),
     deleteHotRow: prepare("DELETE FROM reports_hot WHERE id = ?1"),
     hasHistory: Object.values(old).map((sql) => prepare(`${sql} LIMIT 1`)),
     history: [

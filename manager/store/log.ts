@@ -56,7 +56,10 @@ export function prepareLogReader(database: Database, hot: Pick<HotReports, "idsO
 
   /** What replay looks at, of an agent's unpacked reports, oldest first. */
   const marksOf = (agentId: string): { id: number; tick: number; nonce: string }[] =>
-    hot.idsOf(agentId).map((id) => ({ id, ...(hotMarks.get(id) as { tick: number; nonce: string }) }));
+    hot.idsOf(agentId).flatMap((id) => {
+      const mark = hotMarks.get(id) as { tick: number; nonce: string } | null;
+      return mark === null ? [] : [{ id, ...mark }];
+    });
 
   /** An agent's packed reports of these ticks; oldest first. */
   const packed = (agentId: string, tickFrom: number, tickTo: number): StoredReport[] =>

@@ -92,9 +92,9 @@ function joined(file: string, database: Database, lock: Lock, log: Log): Store {
 
 /** What -verify-log reads, beside a manager that may be running: one moment of the database. */
 export type LogSnapshot = Pick<Store, "loadAgents" | "allReports"> & {
-  /** Retention may have taken what was received until then. */
+  /** Retention may have taken reports up to this id. */
   prunedTo: number;
-  /** Rows of the audit log received since: as many reports must come out of `allReports`. */
+  /** Rows of the audit log beyond it: as many reports must come out of `allReports`. */
   rows: number;
   close(): void;
 };
@@ -105,7 +105,7 @@ export function openLogSnapshot(path: string): LogSnapshot {
   try {
     database.run("BEGIN"); // every read sees the same moment
     const since = prunedTo(database);
-    const { rows } = database.query("SELECT count(*) AS rows FROM reports WHERE received_at > ?1").get(since) as {
+    const { rows } = database.query("SELECT count(*) AS rows FROM reports WHERE id > ?1").get(since) as {
       rows: number;
     };
     const { loadAgents } = prepareReader(database);

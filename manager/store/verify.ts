@@ -28,7 +28,7 @@ const IN_FLIGHT = 64;
 
 /**
  * Verifies every report of the log.
- * @param log how many reports received after `prunedTo` the log says that it holds; retention may have taken those before
+ * @param log how many reports beyond the id `prunedTo` the log says that it holds; retention may have taken those before
  * @param psks the PSK ring, newest first
  * @param publicKeys agent_id → pinned Ed25519 key, base64
  * @param onFinding told of each report that is not verified, in the order of the log
@@ -55,7 +55,7 @@ export async function verifyLog(
   };
   for await (const report of reports) {
     summary.reports++;
-    if (report.received_at > log.prunedTo) found++;
+    if (report.id > log.prunedTo) found++;
     if (group.push(report) === IN_FLIGHT) await settle();
   }
   await settle();
