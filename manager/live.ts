@@ -74,7 +74,8 @@ export class Live {
       edges: edges.present.map(segments.drawn).filter((edge) => edge !== null),
       networks: changedNetworks.present,
       removed: { nodes: nodes.removed, edges: edges.removed, networks: changedNetworks.removed },
-      stale: before === null ? isPhysical && shown !== "" : before.shown !== shown,
+      // Without a message before, what a page has asked for is not known: what may be of a segment, is.
+      stale: before === null ? (isPhysical && shown !== "") || edges.removed.length > 0 : before.shown !== shown,
       at: now,
     });
   }

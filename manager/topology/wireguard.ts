@@ -516,6 +516,7 @@ export class WireguardLayer {
 
   #dropArc(arc: Arc, at: number): void {
     arc.seat.arcs.delete(arc.key);
+    this.#meant.delete(`${arc.seat.node} ${arc.seat.name} ${arc.key}`);
     const listers = this.#listers.get(arc.key);
     listers?.delete(arc);
     if (listers?.size === 0) this.#listers.delete(arc.key);

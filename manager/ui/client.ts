@@ -134,7 +134,8 @@ export function startClient(store: Store): Client {
   const refreshSoon = () => {
     stale ??= setTimeout(() => {
       stale = null;
-      void refresh().catch(failed);
+      // A hidden page asks for all when it is shown again.
+      if (!document.hidden) void refresh().catch(failed);
     }, STALE_MS);
   };
 
@@ -178,10 +179,10 @@ export function startClient(store: Store): Client {
       greeted = true;
     });
     on("topology", (change) => {
+      if (change.stale) refreshSoon();
       if (waiting !== null) return void waiting.push(change);
       store.get().picture.apply(change);
       store.set({});
-      if (change.stale) refreshSoon();
     });
     on("alarm", (alarm) => {
       const alarms = new Map(store.get().alarms);

@@ -314,3 +314,28 @@ test("a gateway that is the host's own address: the destination is looked for on
   expect(path).toMatchObject({ verdict: "delivered", hops: [{ interface: "eth0" }, { node: idOf("b") }] });
   expect(path.hops[0]!.route).toBe("10.9.0.3/32 via 198.51.100.1 dev eth0");
 });
+
+test("a gateway that is the host's own address on another interface is a gateway like any", () => {
+  const hosts = network(({ a }) => {
+    a.interfaces!.push(card("eth1", "physical", ["203.0.113.1/24"], 1500));
+    a.routes!.push(route("10.9.0.3/32", { interface: "eth1", gateway: at("a") }));
+  });
+  const path = trace(hosts);
+  expect(path.verdict).toBe("foreign");
+  expect(path.reason).toContain(at("a"));
+});
+
+test("a rule by source that leads to several next hops: unknown where they differ", () => {
+  const path = trace(
+    network(({ a }) => {
+      a.rules!.splice(1, 0, rule(70, "77", { src: "10.9.0.0/24" }));
+      const nexthops = [
+        { gateway: null, interface: "wg0", weight: 1 },
+        { gateway: "198.51.100.254", interface: "eth0", weight: 1 },
+      ];
+      a.routes!.push(route("0.0.0.0/0", { table: "77", interface: null, nexthops }));
+    }),
+  );
+  expect(path.verdict).toBe("unknown");
+  expect(path.reason).toStartWith(DOUBT_TEXTS.multipath);
+});

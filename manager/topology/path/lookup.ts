@@ -90,10 +90,13 @@ function selects(rule: Rule, { source, destination, iif }: Packet): boolean | nu
   return known !== rule.not;
 }
 
-/** IPv4 takes a gateway that is the host's own address for "on the link": its next hop is the destination itself. */
-function isOwnV4(report: Report, gateway: string | null): boolean {
+/**
+ * IPv4 takes a gateway that is an address of the route's own interface for "on the link": its next hop is the destination
+ * itself. One of another interface is a gateway like any.
+ */
+function isOwnV4(report: Report, gateway: string | null, name: string): boolean {
   const address = gateway === null ? null : cachedPrefix(gateway);
-  return address !== null && address.family === 4 && localInterface(report, address) !== null;
+  return address !== null && address.family === 4 && localInterface(report, address) === name;
 }
 
 function hopsOf(report: Report, route: Route): NextHop[] {
@@ -104,7 +107,7 @@ function hopsOf(report: Report, route: Route): NextHop[] {
   return listed.flatMap(({ gateway, interface: name }) => {
     // The kernel marks next hops dead when their device goes down.
     if (name === null || report.interfaces?.find((item) => item.name === name)?.up === false) return [];
-    return [{ gateway: isOwnV4(report, gateway) ? null : gateway, interface: name }];
+    return [{ gateway: isOwnV4(report, gateway, name) ? null : gateway, interface: name }];
   });
 }
 

@@ -138,7 +138,7 @@ class Walker {
       return { ...step, source: formatAddress(from), mtu: Math.min(step.mtu, route.mtu ?? step.mtu) };
     };
     /** A connection of IPv4 asks again once its source is chosen (ip_route_connect): a rule may know better then. */
-    let asksAgain: Step | null = null;
+    const others: Step[] = [];
     const branches = answer.hops.map((next): Step => {
       const chosen = bound ?? parseAddress(chooseSource(report, this.destination, answer.route, next) ?? "");
       if (chosen === null) {
@@ -150,7 +150,7 @@ class Walker {
       const again = lookup(report, { destination: this.destination, source: chosen, iif });
       if (again.is === "route" && again.route !== answer.route) {
         const way = { ...hop, rule: again.rule, route: routeText(again.route) };
-        asksAgain ??= leave(way, again.route, again.hops[0]!, chosen);
+        others.push(...again.hops.map((hopAgain) => leave(way, again.route, hopAgain, chosen)));
       } else if (again.is === "refused") {
         const because = again.route === null ? `rule "${again.rule}"` : `route "${again.route}"`;
         return { ...end("blocked", `${again.type} by ${because}`), source: formatAddress(chosen) };
@@ -159,24 +159,27 @@ class Walker {
       } else if (again.is === "doubt") return unknown(again.doubt);
       return step;
     });
-    const first = asksAgain ?? branches[0]!;
+    const first = others[0] ?? branches[0]!;
     const firewall = firewallDoubt(report, !own);
-    const differ = branches.find(
-      (branch) =>
-        branch.verdict !== first.verdict || branch.reached !== first.reached || branch.source !== first.source,
-    );
-    let doubt = branches.find((branch) => branch.doubt !== null)?.doubt ?? null;
-    if (differ !== undefined)
-      doubt = doubtful(
-        asksAgain === null
-          ? { kind: "multipath", text: `${branches.length} next hops, one ${first.verdict}, one ${differ.verdict}` }
-          : {
-              kind: "rule_selector",
-              text: `by its rules for sources, what binds one first is ${first.verdict}, what does not is ${differ.verdict}`,
-            },
-      );
+    const differs = (step: Step) =>
+      step.verdict !== first.verdict || step.reached !== first.reached || step.source !== first.source;
+    let doubt = [...others, ...branches].find((step) => step.doubt !== null)?.doubt ?? null;
+    // What goes the same way as `first` may be split over next hops; what asks again may go another way.
+    const together = others.length > 0 ? others : branches;
+    const split = together.find(differs);
+    const unbound = branches.find(differs);
+    if (split !== undefined)
+      doubt = doubtful({
+        kind: "multipath",
+        text: `${together.length} next hops, one ${first.verdict}, one ${split.verdict}`,
+      });
+    else if (unbound !== undefined)
+      doubt = doubtful({
+        kind: "rule_selector",
+        text: `by its rules for sources, what binds one first is ${first.verdict}, what does not is ${unbound.verdict}`,
+      });
     if (firewall !== null) doubt = doubtful(firewall);
-    if (branches.length > 1) first.hops[0]!.note ??= `${branches.length} next hops: the first is shown`;
+    if (together.length > 1) first.hops[0]!.note ??= `${together.length} next hops: the first is shown`;
     return { ...first, doubt };
   }
 
