@@ -114,7 +114,7 @@ export class Link {
   /** Since when history has it. */
   storedAt = Number.NEGATIVE_INFINITY;
   /** As the store had it: a replay that comes to the same state keeps the moment, and of a key's owners picks the same. */
-  loaded: { state: EdgeState; changedAt: number; nodes: readonly string[] } | null = null;
+  loaded: { state: EdgeState | null; changedAt: number; nodes: readonly string[] } | null = null;
   ended = false;
   constructor(
     readonly id: string,

@@ -366,6 +366,7 @@ export class Topology implements TopologyReader {
       for (const seat of agent.seats)
         for (const link of [...seat.links.values()]) this.#wireguard.judge(link, now, now);
     }
+    this.#wireguard.settled = true;
     for (const edge of [...this.#wireguard.unclaimed(), ...this.#plain.unclaimed()])
       this.#orphans.push({ kind: "edge", id: edge.id });
     // Networks of the store that no link brought back.

@@ -56,6 +56,8 @@ export class WireguardLayer {
   readonly #former = new Map<string, Seat>();
   /** Who lists a key. */
   readonly #listers = new Map<string, Set<Arc>>();
+  /** The replay at start is over. */
+  settled = false;
   /** Edges as the store had them, not met again yet, by the pair of their keys. */
   readonly #stored = new Map<string, TopologyEdge[]>();
   /** Of stored edges between the same two keys: node, interface and the key that it lists → the node it meant by that. */
@@ -174,7 +176,11 @@ export class WireguardLayer {
     }
     if (isQuietMove(before, judgement.state)) return;
     link.changedAt = Math.max(at, link.storedAt);
-    if (link.loaded?.state === judgement.state) link.changedAt = link.loaded.changedAt;
+    if (link.loaded !== null) {
+      if (link.loaded.state === judgement.state) link.changedAt = link.loaded.changedAt;
+      // What leaves the stored state after the replay really left it.
+      else if (this.settled && link.loaded.state === before) link.loaded.state = null;
+    }
     if (judgement.state === "up" || judgement.state === "idle" || judgement.state === "unused") link.remembered = null;
     if (link.stored === null) return;
     const reason = this.reason(link);

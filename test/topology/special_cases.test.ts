@@ -482,6 +482,42 @@ test("a restart finds its edges and networks by their keys: same ids, same first
   expect(scene.versions.filter(({ kind }) => kind !== "node")).toEqual([]);
 });
 
+test("an edge that fails and heals after a restart is up since it healed", () => {
+  const place = pair({ keepaliveA: 25, keepaliveB: 25 });
+  const { scene, ab, ba } = place;
+  working(place, 8);
+  const before = scene.edge().changed_at;
+  scene.now += 10_000;
+  restart(scene);
+  working(place, 4);
+  expect(scene.edge()).toMatchObject({ state: "up", changed_at: before });
+  scene.rounds(20, () => {
+    ab.tx_bytes += 6 * 148;
+    ba.tx_bytes += 6 * 148;
+  });
+  const failed = scene.edge();
+  expect(failed.state).toBe("stale");
+  working(place, 4);
+  expect(scene.edge().state).toBe("up");
+  expect(scene.edge().changed_at).toBeGreaterThan(failed.changed_at);
+});
+
+test("a peer that is taken out after a restart, and added for the key's other owner, goes to that", () => {
+  const place = reused();
+  const { scene, ab, wgA, b2 } = place;
+  b2.interfaces!.find(({ name }) => name === "wg0")!.addresses = ["10.9.0.3/24"];
+  working(place, 6);
+  expect(edgeOfA(scene).far).toBe("b");
+  restart(scene);
+  working(place, 4);
+  wgA.peers = [];
+  scene.rounds(20);
+  Object.assign(ab, { endpoint: "192.0.2.3:51820", allowed_ips: ["10.9.0.3/32"] });
+  wgA.peers = [ab];
+  working(place, 6);
+  expect(edgeOfA(scene).far).toBe("b2");
+});
+
 test("a restart leaves the edge of a reused key with the agent that had it, whoever is replayed first", () => {
   for (const order of ["a b b2", "a b2 b", "b a b2", "b b2 a", "b2 a b", "b2 b a"]) {
     const place = reused();
