@@ -3,7 +3,7 @@
 import { contains, covers, formatEndpoint, parseAddress, parsePrefix } from "../../shared/net.ts";
 import type { Report, Wireguard } from "../../shared/report.ts";
 import type { AlarmRow } from "../model.ts";
-import type { Facts, Underlay, WireguardFacts } from "./facts.ts";
+import { type Facts, isDown, type Underlay, type WireguardFacts } from "./facts.ts";
 import { memoryOf } from "./ledger.ts";
 import { label, labels, on, shortKey, some, subjectParts, subjectRest, subjects } from "./names.ts";
 import { type Context, type Finding, type Key, keyOf, type Rule, type Verdict } from "./rule.ts";
@@ -438,13 +438,12 @@ const ifaceDown = rule(
   "iface_down",
   { compares: true, endsOnAcknowledge: true },
   function* (context) {
-    const { report } = context.observation;
-    const wireguard = new Set(report.wireguard?.map((wg) => wg.interface));
-    for (const item of report.interfaces ?? []) {
-      if (!isDown(item)) continue;
-      if (wireguard.has(item.name) || roleOf(context.facts, item.name) !== null) {
-        yield subjects.interface(context.agentId, item.name);
-      }
+    const { facts, previous } = context;
+    const carries = (of: Facts | null, name: string) => wireguardOf(of, name) !== null || roleOf(of, name) !== null;
+    for (const name of facts.down) {
+      // One that was down at the report before was told then; an operator may have acknowledged it since.
+      const isKnown = previous?.down.includes(name) === true && carries(previous, name);
+      if (!isKnown && carries(facts, name)) yield subjects.interface(context.agentId, name);
     }
   },
   (subject, context, row) => {
@@ -482,10 +481,6 @@ const ifaceDown = rule(
     resolves: "up again, or acknowledged",
   },
 );
-
-function isDown(item: NonNullable<Report["interfaces"]>[number]): boolean {
-  return item.up === false || item.carrier === false;
-}
 
 const mtuTooLarge = rule(
   "mtu_too_large",

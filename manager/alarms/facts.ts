@@ -1,5 +1,5 @@
 // Owns what alarms remember of an agent's last report: its configuration as far as a change of it is an alarm. Pure.
-import type { Peer, Report } from "../../shared/report.ts";
+import type { Interface, Peer, Report } from "../../shared/report.ts";
 
 export type PeerFacts = { key: string; endpoint: string | null; allowedIps: string[] };
 export type WireguardFacts = { interface: string; key: string | null; peers: PeerFacts[] };
@@ -12,6 +12,8 @@ export type Facts = {
   wireguard: WireguardFacts[] | null;
   /** Interfaces that the default route or a tunnel's packets leave by, tunnels themselves left out. */
   underlays: Underlay[];
+  /** Interfaces that are down or without carrier. */
+  down: string[];
 };
 export type Underlay = { interface: string; carries: "default route" | "tunnels" };
 
@@ -32,7 +34,12 @@ export function factsOf(report: Report, before: Facts | null): Facts {
     hopLimits: report.delivery?.relay_refused.hop_limit ?? 0,
     wireguard: wireguardFacts(report, before?.wireguard ?? null),
     underlays: underlays(report, before?.underlays ?? []),
+    down: report.interfaces?.filter(isDown).map(({ name }) => name) ?? before?.down ?? [],
   };
+}
+
+export function isDown(item: Pick<Interface, "up" | "carrier">): boolean {
+  return item.up === false || item.carrier === false;
 }
 
 /**

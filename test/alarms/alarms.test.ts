@@ -555,6 +555,58 @@ tables("configuration", [
         pass: 31,
         open: ["config interface:c/wg0"],
       },
+      { act: (world) => void world.wireguard("c").peers!.pop(), pass: 31 },
+      {
+        act: (world) => {
+          const [address] = world.interface("c", "eth0").addresses[0]!.split("/");
+          world.wireguard("c").peers![0]!.endpoint = `${address}:${world.wireguard("c").listen_port}`;
+        },
+        pass: 31,
+        check: (world) => expect(world.row("config").subject).toBe("interface:c/wg0"),
+      },
+    ],
+  },
+  {
+    name: "mtu_too_large: 60 bytes fit over IPv4, one more does not",
+    steps: [
+      {
+        act: (world) => {
+          world.interface("a", "wg0").mtu = 1440;
+          for (const item of world.wireguard("a").peers!) {
+            item.via = { interface: "eth0", source: null };
+            item.endpoint = "192.168.50.2:51820";
+          }
+        },
+        pass: 31,
+        open: [],
+      },
+      {
+        act: (world) => void (world.interface("a", "wg0").mtu = 1441),
+        pass: 31,
+        open: ["mtu_too_large interface:a/wg0"],
+      },
+    ],
+  },
+  {
+    name: "iface_down: the card of the default route; acknowledged ends it",
+    steps: [
+      {
+        act: (world) =>
+          void world.reports.get("c")!.routes!.push({
+            destination: "0.0.0.0/0",
+            gateway: "192.168.50.254",
+            interface: "eth0",
+            metric: 0,
+          }),
+        pass: 31,
+        open: [],
+      },
+      {
+        act: (world) => void (world.interface("c", "eth0").carrier = false),
+        pass: 31,
+        open: ["iface_down interface:c/eth0"],
+      },
+      { act: (world) => acknowledge(world, "iface_down"), pass: 60, open: [] },
     ],
   },
   {

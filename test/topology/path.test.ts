@@ -192,6 +192,21 @@ const DOUBTS: { kind: keyof typeof DOUBT_TEXTS; name: string; change: (hosts: Ne
   },
   {
     kind: "firewall",
+    name: "a nat chain on the way",
+    change: (hosts) => void (hosts.h.firewall = [{ family: "ip", hook: "postrouting", type: "nat", policy: "accept" }]),
+  },
+  {
+    kind: "firewall",
+    name: "iptables' tables, of which no hook is told",
+    change: (hosts) => void (hosts.h.firewall = [{ family: "ip", hook: null, type: "filter", policy: null }]),
+  },
+  {
+    kind: "firewall",
+    name: "an input hook at the far end",
+    change: (hosts) => void (hosts.b.firewall = [{ family: "inet", hook: "input", type: "filter", policy: "drop" }]),
+  },
+  {
+    kind: "firewall",
     name: "a firewall that could not be read",
     change: (hosts) => void (hosts.h.firewall = null),
   },
@@ -199,6 +214,11 @@ const DOUBTS: { kind: keyof typeof DOUBT_TEXTS; name: string; change: (hosts: Ne
     kind: "rule_selector",
     name: "a policy rule with a selector that is not evaluated",
     change: (hosts) => void hosts.a.rules!.splice(1, 0, rule(10, "100", { other: true })),
+  },
+  {
+    kind: "rule_selector",
+    name: "a rule that jumps to another",
+    change: (hosts) => void hosts.a.rules!.splice(1, 0, rule(10, null, { action: "goto" })),
   },
   {
     kind: "routes_truncated",
@@ -338,4 +358,28 @@ test("a rule by source that leads to several next hops: unknown where they diffe
   );
   expect(path.verdict).toBe("unknown");
   expect(path.reason).toStartWith(DOUBT_TEXTS.multipath);
+});
+
+test("a forward hook at either end leaves alone what it sends and takes itself", () => {
+  const forward = [{ family: "inet", hook: "forward", type: "filter", policy: "drop" }] as const;
+  const path = trace(network(({ a, b }) => void (a.firewall = b.firewall = [...forward])));
+  expect(path).toMatchObject({ verdict: "delivered", back: { verdict: "delivered" } });
+});
+
+test("without a source in the route: the first address of the way out, not a later one", () => {
+  const path = trace(
+    network(({ a }) => {
+      a.interfaces![1]!.addresses = ["10.9.0.1/24", "10.9.0.200/24", "10.44.0.1/16"];
+      a.routes![0]!.source = null;
+    }),
+  );
+  expect(path).toMatchObject({ verdict: "delivered", source: "10.9.0.1" });
+});
+
+test("a rule by the interface that a packet came in by: not for the host's own, for what it passes on", () => {
+  const inside = rule(10, null, { iif: "wg0", action: "blackhole" });
+  expect(trace(network(({ a }) => void a.rules!.splice(1, 0, inside))).verdict).toBe("delivered");
+  const hub = trace(network(({ h }) => void h.rules!.splice(1, 0, inside)));
+  expect(hub.verdict).toBe("blocked");
+  expect(hub.hops.at(-1)!.node).toBe(idOf("h"));
 });
