@@ -573,3 +573,61 @@ test("a tunnel that fails and heals is told once each way", () => {
     ["stale", "up"],
   ]);
 });
+
+const EVENTS: { code: string; change(place: ReturnType<typeof pair>): void; says: string }[] = [
+  {
+    code: "default_route_changed",
+    change: ({ a }) => void a.routes.push(route("0.0.0.0/0", "eth0", { gateway: "192.0.2.254" })),
+    says: "192.0.2.254",
+  },
+  {
+    code: "addresses_changed",
+    change: ({ a }) => void (a.interfaces![0]!.addresses = ["192.0.2.9/24"]),
+    says: "192.0.2.9",
+  },
+  { code: "rebooted", change: ({ a }) => void (a.over = { boot_id: "boot-2" }), says: "rebooted" },
+  {
+    code: "peer_added",
+    change: ({ wgA }) => void wgA.peers!.push(peer("c", { allowed_ips: ["10.9.0.3/32"] })),
+    says: "lists",
+  },
+];
+
+for (const { code, change, says } of EVENTS) {
+  test(`an event, once: ${code}`, () => {
+    const place = pair({ keepaliveA: 25, keepaliveB: 25 });
+    working(place);
+    place.scene.forgetHistory();
+    change(place);
+    working(place);
+    const told = place.scene.events.filter((event) => event.code === code);
+    expect(told.map(({ severity, agent_id }) => [severity, agent_id])).toEqual([["info", "a"]]);
+    expect(told[0]!.message).toContain(says);
+  });
+}
+
+test("AllowedIPs that change are an event of their edge, and no other", () => {
+  const place = pair({ keepaliveA: 25, keepaliveB: 25 });
+  working(place);
+  place.scene.forgetHistory();
+  place.ab.allowed_ips = ["10.9.0.2/32", "10.20.0.0/24"];
+  working(place);
+  expect(place.scene.events.map(({ code }) => code)).toEqual(["allowed_ips_changed"]);
+  expect(place.scene.events[0]!.details).toMatchObject({
+    from: ["10.9.0.2/32"],
+    to: ["10.9.0.2/32", "10.20.0.0/24"],
+    observed_by: "a",
+  });
+});
+
+test("an agent that registers, and one that is upgraded: an event each", () => {
+  const { scene } = pair();
+  const registered = scene.events.filter(({ code }) => code === "agent_registered");
+  expect(registered.map(({ agent_id }) => agent_id)).toEqual(["a", "b"]);
+  scene.rounds(1);
+  scene.forgetHistory();
+  scene.keep(scene.topology.updateAgent({ ...record("a", "a", BEGIN), agent_version: "9.9.9" }, scene.now));
+  const [told] = scene.events.filter(({ code }) => code === "agent_version_changed");
+  expect(told).toMatchObject({ agent_id: "a", severity: "info" });
+  expect(told!.message).toContain("9.9.9");
+});
