@@ -226,6 +226,27 @@ describeWith(["dnsmasq"], "DNS (dnsmasq)", () => {
     expect(ring.status.error?.reason).toBe("unavailable");
   }, 30_000);
 
+  test("SERVFAIL keeps the key, and is said", async () => {
+    const { directory, source } = fresh();
+    const port = await freePort();
+    const ring = source({ kind: "dns", name: "kattila.test", servers: [`127.0.0.1:${port}`] });
+    const server = await dnsmasq(port, directory, [`kattila-psk=${KEYS[0]}`]);
+    await ring.start();
+    await server.stop();
+    // The question again as an answer with RCODE 2 (RFC 1035, 4.1.1).
+    const failing = createSocket("udp4");
+    failing.on("message", (question, { port: from, address }) => {
+      const answer = Buffer.from(question);
+      answer.writeUInt16BE(0x8182, 2);
+      failing.send(answer, from, address);
+    });
+    await new Promise<void>((resolve) => failing.bind(port, "127.0.0.1", resolve));
+    await ring.refresh();
+    failing.close();
+    expect(ring.psks).toEqual([KEYS[0]!]);
+    expect(ring.status.error?.reason).toBe("unavailable");
+  }, 30_000);
+
   test("down at start: the ring serves; with none at all it asks again until there is one", async () => {
     const { directory, source } = fresh();
     const port = await freePort();
