@@ -100,7 +100,10 @@ describe("size", () => {
   test("a chunked body over the limit: 413, long before it ends", async () => {
     const chunk = Buffer.from(`10000\r\n${" ".repeat(65_536)}\r\n`);
     const chunks = [post(["Transfer-Encoding: chunked"], ""), ...new Array<Buffer>(1024).fill(chunk)]; // 64 MiB
-    const said = await harmless(() => say(place.port, chunks, { untilClosed: true, patienceMs: 20_000 }));
+    const ask = () => harmless(() => say(place.port, chunks, { untilClosed: true, patienceMs: 20_000 }));
+    let said = await ask();
+    // A connection that is closed while the other side still sends is reset, and the reset may overtake the answer.
+    for (let i = 0; i < 5 && said.closed && said.status === null; i++) said = await ask();
     expect(said).toMatchObject({ status: 413, closed: true });
     // What the sockets' buffers hold comes on top.
     expect(said.sentBytes).toBeLessThan(4 * MAX_BODY_BYTES);
