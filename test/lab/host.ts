@@ -66,6 +66,8 @@ export class WireguardInterface implements KeyPair {
 
   /** Adds peers, or changes what is given of those that are there. AllowedIPs replace the former ones. */
   async setPeers(...peers: PeerOptions[]): Promise<void> {
+    // Routes first: a report between the two would truly say that AllowedIPs have no route.
+    if (this.makeRoutes) await this.#routeTo(peers);
     const command = ["wg", "set", this.name];
     const secrets: string[] = [];
     for (const peer of peers) {
@@ -86,7 +88,9 @@ export class WireguardInterface implements KeyPair {
     } finally {
       for (const file of secrets) rmSync(file);
     }
-    if (!this.makeRoutes) return;
+  }
+
+  async #routeTo(peers: readonly PeerOptions[]): Promise<void> {
     const own = this.addresses.map((text) => parsePrefix(text)!);
     const routes = peers
       .flatMap((peer) => peer.allowedIps ?? [])
