@@ -8,6 +8,11 @@ import { createDriver } from "../fleet/drive.ts";
 import { spawnManager } from "../manager/support.ts";
 
 const INTERVAL_S = 1;
+/** Twice what the log grows to before it is written back (4,096 pages of 4 kB). */
+const WAL_LIMIT_MB = 34;
+const DESCRIPTOR_LIMIT = 20;
+/** A third into the run caches are warm; from there on memory may swing by this, and not climb. */
+const MEMORY_LIMIT_MB = 64;
 
 export type Sample = { atSeconds: number; residentMegabytes: number; descriptors: number; walMegabytes: number };
 export type SteadyFigures = { samples: Sample[]; accepted: number; refused: number; exitCode: number | null };
@@ -48,4 +53,20 @@ export async function steady(seconds: number, everySeconds: number): Promise<Ste
 
 export function describeSample({ atSeconds, residentMegabytes, descriptors, walMegabytes }: Sample): string {
   return `${atSeconds.toFixed(0).padStart(6)} s  ${residentMegabytes.toFixed(0).padStart(5)} MB  ${String(descriptors).padStart(4)} descriptors  ${walMegabytes.toFixed(1).padStart(6)} MB of WAL`;
+}
+
+/** What must not be, in words; empty when all is well. */
+export function steadyFaults({ samples, accepted, refused, exitCode }: SteadyFigures): string[] {
+  const [first, warm, last] = [samples[0]!, samples[Math.floor(samples.length / 3)]!, samples.at(-1)!];
+  const descriptors = last.descriptors - first.descriptors;
+  const memory = last.residentMegabytes - warm.residentMegabytes;
+  const wal = Math.max(...samples.map((sample) => sample.walMegabytes));
+  return [
+    ...(accepted > last.atSeconds ? [] : [`only ${accepted} reports accepted`]),
+    ...(refused === 0 ? [] : [`${refused} reports refused`]),
+    ...(descriptors < DESCRIPTOR_LIMIT ? [] : [`${descriptors} descriptors more than in the beginning`]),
+    ...(memory < MEMORY_LIMIT_MB ? [] : [`${memory.toFixed(0)} MB more than after a third of the time`]),
+    ...(wal < WAL_LIMIT_MB ? [] : [`${wal.toFixed(0)} MB of WAL, the limit is ${WAL_LIMIT_MB}`]),
+    ...(exitCode === 0 ? [] : [`exit ${exitCode} on SIGTERM`]),
+  ];
 }

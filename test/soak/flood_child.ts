@@ -1,7 +1,7 @@
 // Floods a manager with unsigned reports over many connections, as a process of its own:
-// `bun test/manager/flood_child.ts PORT SECONDS REQUESTS_A_SECOND`. Prints one JSON line of what came of it.
+// `bun test/soak/flood_child.ts PORT SECONDS REQUESTS_A_SECOND`. Prints one JSON line of what came of it.
 import { connect } from "node:net";
-import { reportData } from "./support.ts";
+import { reportData } from "../manager/support.ts";
 
 const [port, seconds, rate] = process.argv.slice(2).map(Number) as [number, number, number];
 /** One request under way on each: Bun.serve ends a connection on which a second comes before the first is answered. */
