@@ -380,10 +380,9 @@ const ifaceGone = rule(
         if (wireguardOf(facts, wg.interface) === null) yield subjects.interface(context.agentId, wg.interface);
       }
     }
-    const present = new Set(reportOf(context).interfaces?.map((item) => item.name));
-    if (present.size === 0) return;
-    for (const underlay of previous.underlays) {
-      if (!present.has(underlay.interface)) yield subjects.interface(context.agentId, underlay.interface);
+    for (const name of facts.gone) {
+      // One that was gone at the report before was told then; an operator may have acknowledged it since.
+      if (!previous.gone.includes(name)) yield subjects.interface(context.agentId, name);
     }
   },
   (subject, context, row) => {

@@ -90,7 +90,7 @@ export class Alarms {
       if (carries !== null && agent === agentId) underlays.push({ interface: name, carries });
     }
     if (underlays.length === 0) return null;
-    return { bootId: "", dropped: 0, relayLoops: 0, hopLimits: 0, wireguard: null, underlays, down: [] };
+    return { bootId: "", dropped: 0, relayLoops: 0, hopLimits: 0, wireguard: null, underlays, down: [], gone: [] };
   }
 
   /** One accepted report, after inference took it. */

@@ -14,6 +14,8 @@ export type Facts = {
   underlays: Underlay[];
   /** Interfaces that are down or without carrier. */
   down: string[];
+  /** Of `underlays`, those that are not there. */
+  gone: string[];
 };
 export type Underlay = { interface: string; carries: "default route" | "tunnels" };
 
@@ -27,15 +29,24 @@ function samePeer(a: PeerFacts, b: Peer): boolean {
 
 /** The facts of a report (sections that failed filled in). What did not change is shared with `before`. */
 export function factsOf(report: Report, before: Facts | null): Facts {
+  const carriers = underlays(report, before?.underlays ?? []);
   return {
     bootId: report.boot_id,
     dropped: report.dropped,
     relayLoops: report.delivery?.relay_refused.loop ?? 0,
     hopLimits: report.delivery?.relay_refused.hop_limit ?? 0,
     wireguard: wireguardFacts(report, before?.wireguard ?? null),
-    underlays: underlays(report, before?.underlays ?? []),
+    underlays: carriers,
     down: report.interfaces?.filter(isDown).map(({ name }) => name) ?? before?.down ?? [],
+    gone: goneOf(report, carriers) ?? before?.gone ?? [],
   };
+}
+
+/** null: the interfaces could not be read. */
+function goneOf(report: Report, carriers: readonly Underlay[]): string[] | null {
+  if (report.interfaces === null || report.interfaces.length === 0) return null;
+  const present = new Set(report.interfaces.map((item) => item.name));
+  return carriers.map((underlay) => underlay.interface).filter((name) => !present.has(name));
 }
 
 export function isDown(item: Pick<Interface, "up" | "carrier">): boolean {

@@ -1,47 +1,10 @@
-// Alarm rules as tables of timed steps on a small fleet. Every table runs twice: straight on, and with the alarms built
-// anew from the stored rows before each step; both must tell the same story.
+// Alarm rules as tables of timed steps (steps.ts) on a small fleet.
 import { describe, expect, test } from "bun:test";
 import type { TopologyEdge } from "../../shared/api.ts";
 import { ALARM_CODES } from "../../manager/alarms/rule.ts";
 import { RULES } from "../../manager/alarms/rules.ts";
+import { acknowledge, type Table, tables } from "./steps.ts";
 import { card, key, peer, World } from "./world.ts";
-
-/** `pass` seconds after the step before: then `act`, and `open` is what must be open when the step ends. */
-type Step = {
-  pass?: number;
-  act?: (world: World) => void;
-  open?: string[];
-  /** What receivers have been told so far, all of it. */
-  told?: string[];
-  check?: (world: World) => void;
-};
-type Table = { name: string; agents?: string[]; steps: Step[] };
-
-function run({ agents = ["a", "b", "c"], steps }: Table, restarts: boolean): World {
-  const world = new World(agents, { restarts });
-  world.pass(60);
-  for (const [place, step] of steps.entries()) {
-    step.act?.(world);
-    world.pass(step.pass ?? 0);
-    if (step.open !== undefined) expect({ step: place, open: world.open() }).toEqual({ step: place, open: step.open });
-    if (step.told !== undefined) expect({ step: place, told: world.told() }).toEqual({ step: place, told: step.told });
-    step.check?.(world);
-  }
-  return world;
-}
-
-function tables(name: string, list: Table[]): void {
-  describe(name, () => {
-    for (const table of list) {
-      test(table.name, () => {
-        const straight = run(table, false);
-        const restarted = run(table, true);
-        expect(restarted.history()).toEqual(straight.history());
-        expect(restarted.open()).toEqual(straight.open());
-      });
-    }
-  });
-}
 
 /** Edge alarms: opens after its hold, not by late reports, resolves as it should, and an `unknown` edge changes nothing. */
 function edgeTable(
@@ -323,10 +286,6 @@ tables("edges", [
     ],
   },
 ]);
-
-function acknowledge(world: World, code: string): void {
-  world.do((alarms, now) => alarms.acknowledge(world.row(code).id, now));
-}
 
 tables("configuration", [
   {
@@ -610,7 +569,7 @@ tables("configuration", [
     ],
   },
   {
-    name: "key_reuse and key_mismatch: one alarm for the interface; address_duplicate within one network only",
+    name: "key_reuse and key_mismatch: one alarm for the interface; address_duplicate",
     steps: [
       {
         act: (world) => void (world.wireguard("c").public_key = key("a")),
@@ -643,17 +602,6 @@ tables("configuration", [
         open: ["address_duplicate address:n1/10.9.0.97"],
       },
       { act: (world) => void world.interface("c", "wg0").addresses.pop(), pass: 31, open: [] },
-      {
-        act: (world) => {
-          for (const id of ["a-c", "b-c"]) world.edge(id).network = "n2";
-          world.interface("c", "wg0").addresses.push("10.9.0.97/24");
-        },
-        pass: 61,
-        check: (world) =>
-          expect(
-            world.rows().filter((row) => row.subject === "address:n2/10.9.0.97" && row.state !== "resolved").length,
-          ).toBeLessThan(2),
-      },
     ],
   },
 ]);
@@ -1029,25 +977,6 @@ tables("agents", [
       { pass: 120, open: ["peer_stale edge:a-c"], told: ["peer_stale open warning"] },
     ],
   },
-  {
-    name: "psk_old: a previous key two hours after the change, until the current one is used",
-    steps: [
-      {
-        act: (world) => oldKey(world, world.now - 7_000_000),
-        open: [],
-      },
-      { act: (world) => oldKey(world, world.now - 7_300_000), open: ["psk_old agent:a"] },
-      {
-        pass: 31,
-        check: (world) => {
-          const used = new Map([["a", world.now - 60_000]]);
-          // Only what this process heard counts as proof.
-          world.report("a");
-          world.do((alarms, now) => alarms.onPsk({ changed_at: 0, error: null, error_since_at: null }, used, now));
-        },
-      },
-    ],
-  },
 ]);
 
 function psk(error: { reason: string } | null, since?: number) {
@@ -1063,12 +992,6 @@ function psk(error: { reason: string } | null, since?: number) {
         now,
       ),
     );
-}
-
-function oldKey(world: World, changedAt: number): void {
-  world.do((alarms, now) =>
-    alarms.onPsk({ changed_at: changedAt, error: null, error_since_at: null }, new Map([["a", now]]), now),
-  );
 }
 
 tables("life", [

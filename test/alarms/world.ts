@@ -17,9 +17,9 @@ import { parseEndpoint } from "../../shared/net.ts";
 import type { Peer, Report, Wireguard } from "../../shared/report.ts";
 
 export const INTERVAL_S = 30;
-/** The world begins here; a day after its agents were first seen. */
+/** The world begins here; two days after its agents were first seen. */
 export const BEGIN = Date.UTC(2026, 0, 5, 12);
-const DAY_MS = 86_400_000;
+export const DAY_MS = 86_400_000;
 
 /** A public key of a name, 44 characters of base64. Test data, no key of anybody. */
 export function key(name: string): string {
@@ -81,17 +81,18 @@ export class World {
 
   constructor(
     readonly agents: string[],
-    private readonly options: { restarts: boolean; intervalS?: number; startedAt?: number },
+    private readonly options: { restarts: boolean; intervalS?: number; startedAt?: number; seenForMs?: number },
   ) {
     this.speaking = new Set(agents);
+    const seenAt = BEGIN - (options.seenForMs ?? 2 * DAY_MS);
     for (const agent of agents) {
       this.records.set(agent, {
         agent_id: agent,
         public_key: `pin-${agent}`,
         hostname: agent,
         agent_version: "0.1.0",
-        first_seen_at: BEGIN - 2 * DAY_MS,
-        registered_at: BEGIN - 2 * DAY_MS,
+        first_seen_at: seenAt,
+        registered_at: seenAt,
         blocked: false,
         regenerate: false,
       });
@@ -235,6 +236,11 @@ export class World {
     };
     if (!this.superseded) this.#latest.set(agent, observation);
     return this.#take(alarms.onObservation(observation, this.topology, { versions: [], events: [] }, this.now));
+  }
+
+  /** The manager restarts: its alarms are built anew from what is stored. */
+  restart(): void {
+    this.#alarms = this.#make();
   }
 
   /** Anything else that is done to the alarms. */
