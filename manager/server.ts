@@ -183,7 +183,7 @@ export async function startManager(
       if (!stopped) maintenance = setTimeout(() => void maintain(), more ? MAINTENANCE_BUSY_MS : MAINTENANCE_IDLE_MS);
     };
     maintenance = setTimeout(() => void maintain(), MAINTENANCE_BUSY_MS);
-    const notifier = new Notifier({ urls: settings.notifyUrls, store, log });
+    const notifier = new Notifier({ urls: settings.notifyUrls, store, log, now });
     await notifier.start();
 
     log.info("manager_started", {

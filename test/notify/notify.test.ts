@@ -9,6 +9,7 @@ import { checkNotify, Notifier } from "../../manager/notify.ts";
 import { parseReceivers } from "../../manager/notify/receivers.ts";
 import type { Store } from "../../manager/store/store.ts";
 import { createLog } from "../../shared/log.ts";
+import { type Agent, ground, registered, type Spawned, spawnManager } from "../manager/support.ts";
 import { place } from "../store/support.ts";
 import { describeWith } from "../support/needs.ts";
 
@@ -275,6 +276,114 @@ describe("webhook", () => {
     expect(times[1]! - times[0]!).toBeGreaterThanOrEqual(990);
     expect(endless.got.length).toBe(1);
   });
+});
+
+describe("a whole manager", () => {
+  /** An agent's report whose outbox is over half full, or drained: `backlog` opens and resolves at once. */
+  async function sends(agent: Agent, backlog: boolean): Promise<void> {
+    const [outbox_reports, outbox_bytes] = backlog ? [50, 501] : [0, 0];
+    const { status } = await agent.send({
+      interval_s: 300,
+      collectors: {},
+      system: null,
+      interfaces: [],
+      routes: [],
+      neighbors: [],
+      wireguard: [],
+      delivery: {
+        outbox_reports,
+        outbox_bytes,
+        outbox_limit_bytes: 1000,
+        relay_refused: { loop: 0, hop_limit: 0 },
+        psk_error: null,
+      },
+    });
+    expect(status).toBe(200);
+  }
+
+  const heard = (got: readonly Got[]) =>
+    got.map(({ body }) => [body.alarm.subject, body.alarm.code, body.transitions.map((item: any) => item.to)]);
+
+  test("kill -9 after a message is sent, before it is known as taken: it comes again by the same key, and no other", async () => {
+    const directory = mkdtempSync(join(tmpdir(), "kattila-notify-"));
+    cleanups.push(() => rmSync(directory, { recursive: true, force: true }));
+    let manager: Spawned | null = null;
+    cleanups.push(async () => void (await manager?.kill("SIGKILL")));
+    let killed = false;
+    const hook = receiver(async () => {
+      if (hook.got.length === 2) {
+        await manager!.kill("SIGKILL");
+        killed = true;
+      }
+      return new Response("ok");
+    });
+    const settings = { NOTIFY_URL: `${hook.url}/hook` };
+    manager = await spawnManager(directory, settings);
+    // What agents talk to: the manager, wherever it listens.
+    const at = { url: manager.url, psk: manager.psk, now: Date.now };
+    const agents = [await registered(at, "h0"), await registered(at, "h1"), await registered(at, "h2")] as const;
+    const subjects = agents.map(({ id }) => `agent:${id}`);
+    // Three messages of one round: the first is known as taken, the second kills, the third is not sent.
+    for (const agent of agents) await sends(agent, true);
+    await until(() => killed, 15_000);
+    expect(heard(hook.got)).toEqual([
+      [subjects[0], "backlog", ["open"]],
+      [subjects[1], "backlog", ["open"]],
+    ]);
+
+    manager = await spawnManager(directory, settings);
+    at.url = manager.url;
+    await until(() => hook.got.length === 4, 15_000);
+    await sends(agents[1], false);
+    await until(() => hook.got.length === 5, 15_000);
+    expect(heard(hook.got.slice(2))).toEqual([
+      [subjects[1], "backlog", ["open"]],
+      [subjects[2], "backlog", ["open"]],
+      [subjects[1], "backlog", ["resolved"]],
+    ]);
+    const [, cut, again] = hook.got as [Got, Got, Got];
+    expect(again.body.key).toBe(cut.body.key);
+    expect(again.headers.get("Idempotency-Key")).toBe(cut.headers.get("Idempotency-Key"));
+    expect(again.body.transitions).toEqual(cut.body.transitions);
+    expect(new Set(hook.got.map(({ body }) => body.key)).size).toBe(4);
+  }, 60_000);
+
+  test("a maintenance window set over HTTP keeps its agents' alarms from the receiver, until it ends", async () => {
+    const hook = receiver();
+    const manager = await ground({ NOTIFY_URL: hook.url });
+    cleanups.push(() => manager.remove());
+    manager.clock.at = Date.UTC(2026, 0, 5, 12);
+    const [spoken, staying, passing] = [
+      await registered(manager, "h0"),
+      await registered(manager, "h1"),
+      await registered(manager, "h2"),
+    ] as const;
+    const about = (agent: Agent) => [`agent:${agent.id}`, "backlog", ["open"]];
+    const until_at = manager.now() + 600_000;
+    const answer = await fetch(`${manager.url}/status/admin/silence`, {
+      method: "POST",
+      headers: { Authorization: `Bearer ${manager.adminToken}`, "Content-Type": "application/json" },
+      body: JSON.stringify({ agents: [staying.id, passing.id], until_at, reason: "new kernel" }),
+    });
+    expect(answer.status).toBe(200);
+
+    // Those in the window first: what the other's message does not bring with it was withheld, and is not on its way.
+    for (const agent of [staying, passing, spoken]) await sends(agent, true);
+    await sends(passing, false);
+    await until(() => hook.got.length > 0, 15_000);
+    await Bun.sleep(150);
+    expect(heard(hook.got)).toEqual([about(spoken)]);
+
+    // It ends: what is still there is told, what came and went within it never is.
+    manager.clock.at = until_at - 1000;
+    await manager.advance();
+    manager.clock.at = until_at;
+    await manager.advance();
+    await until(() => hook.got.length > 1, 15_000);
+    await Bun.sleep(150);
+    expect(heard(hook.got.slice(1))).toEqual([about(staying)]);
+    expect(hook.got[1]!.body.transitions[0].at).toBe(until_at);
+  }, 60_000);
 });
 
 describe("ntfy", () => {
