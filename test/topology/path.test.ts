@@ -3,7 +3,7 @@
 import { expect, test } from "bun:test";
 import { tracePath } from "../../manager/topology/path.ts";
 import { DOUBT_TEXTS } from "../../manager/topology/path/walk.ts";
-import type { PathResponse, Verdict } from "../../shared/api.ts";
+import type { EdgeState, PathResponse, Verdict } from "../../shared/api.ts";
 import type { Peer } from "../../shared/report.ts";
 import { card, type PathHost, peer as peerAt, plainRules, route, rule } from "./path_hosts.ts";
 import { idOf, keyOf, NOW, type Sections, topologyOf } from "./path_reader.ts";
@@ -67,6 +67,18 @@ test("to an agent: its overlay address is traced", () => {
   expect(path).toMatchObject({ verdict: "delivered", destination: "10.9.0.3" });
   expect(path.traces.length).toBeGreaterThan(0);
 });
+
+/** The last handshake of every link, at both ends, so many seconds ago; null: never. */
+function shaken(hosts: Network, secondsAgo: number | null, more: Partial<Peer> = {}): void {
+  const latest_handshake_at = secondsAgo === null ? null : NOW - secondsAgo * 1000;
+  for (const name of ["a", "h", "b"] as const)
+    for (const item of wg(hosts, name).peers!) Object.assign(item, { latest_handshake_at, ...more });
+}
+
+/** As `trace`, of hosts that have been heard for a while: a link that never shook hands is late at first. */
+function traceLater(hosts: Network): PathResponse {
+  return tracePath(topologyOf(hosts, NOW, NOW - 400_000), idOf("a"), "10.9.0.3", NOW);
+}
 
 const VERDICTS: {
   name: string;
@@ -140,12 +152,6 @@ const VERDICTS: {
     back: "foreign",
   },
   {
-    name: "edge_down: the hub's interface is down",
-    change: (hosts) => void (hosts.h.interfaces!.find(({ name }) => name === "wg0")!.up = false),
-    there: "edge_down",
-    at: "a",
-  },
-  {
     name: "foreign: a gateway that no agent is",
     change: (hosts) => void hosts.a.routes!.push(route("0.0.0.0/0", { interface: "eth0", gateway: "198.51.100.254" })),
     there: "foreign",
@@ -182,6 +188,63 @@ for (const { name, change, there, back, at, to } of VERDICTS) {
     if (at !== undefined) expect(path.hops.at(-1)!.node).toBe(idOf(at));
   });
 }
+
+const LINKS: { name: string; state: EdgeState; change: (hosts: Network) => void }[] = [
+  { name: "a handshake of 400 s ago, with keepalive", state: "stale", change: (hosts) => shaken(hosts, 400) },
+  { name: "never a handshake, with keepalive", state: "never", change: (hosts) => shaken(hosts, null) },
+  {
+    name: "another key at the hub's address and port",
+    state: "key_mismatch",
+    change: (hosts) => void (wg(hosts, "a").peers![0]!.public_key = keyOf("x")),
+  },
+  { name: "the hub does not list it", state: "one_sided", change: (hosts) => void wg(hosts, "h").peers!.shift() },
+  {
+    name: "the hub's interface is",
+    state: "down",
+    change: (hosts) => void (hosts.h.interfaces!.find(({ name }) => name === "wg0")!.up = false),
+  },
+];
+for (const { name, state, change } of LINKS) {
+  test(`edge_down: ${state}: ${name}`, () => {
+    const path = traceLater(network(change));
+    expect(path.verdict).toBe("edge_down");
+    expect(path.reason).toStartWith(`a: the link to h is ${state}`);
+    expect(path.hops).toMatchObject([{ node: idOf("a"), interface: "wg0", state }]);
+  });
+}
+
+const QUIET: { name: string; state: EdgeState; change: (hosts: Network) => void }[] = [
+  { name: "late, not broken yet", state: "late", change: (hosts) => shaken(hosts, 250) },
+  {
+    name: "idle for hours without keepalive",
+    state: "idle",
+    change: (hosts) => shaken(hosts, 7200, { persistent_keepalive_s: null }),
+  },
+  {
+    name: "unused: nobody has sent anything yet",
+    state: "unused",
+    change: (hosts) => shaken(hosts, null, { persistent_keepalive_s: null, rx_bytes: 0, tx_bytes: 0 }),
+  },
+];
+for (const { name, state, change } of QUIET) {
+  test(`no edge_down: ${name}`, () => {
+    const path = traceLater(network(change));
+    expect(path).toMatchObject({ verdict: "delivered", back: { verdict: "delivered" } });
+    expect(path.hops[0]!.state).toBe(state);
+  });
+}
+
+test("edge_down: an idle link of whose far end no endpoint is known cannot be woken from here", () => {
+  const quiet = { persistent_keepalive_s: null };
+  const path = traceLater(
+    network((hosts) => {
+      shaken(hosts, 7200, quiet);
+      wg(hosts, "h").peers![1]!.endpoint = null;
+    }),
+  );
+  expect(path).toMatchObject({ verdict: "edge_down", back: { verdict: "delivered" } });
+  expect(path.reason).toBe("h: it knows no endpoint of b, which has not spoken yet");
+});
 
 const DOUBTS: { kind: keyof typeof DOUBT_TEXTS; name: string; change: (hosts: Network) => void; to?: string }[] = [
   {

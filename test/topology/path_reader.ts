@@ -57,34 +57,34 @@ export function reportOf(name: string, sections: Sections, at = NOW): Report {
   };
 }
 
-/** What the manager makes of one report of each host: name → sections. */
-export function topologyOf(hosts: Record<string, Sections>, at = NOW): Topology {
+/** What the manager makes of two reports of each host, name → sections, the first of them at `since`. */
+export function topologyOf(hosts: Record<string, Sections>, at = NOW, since = at): Topology {
   const agents = Object.keys(hosts).map((name) => ({
     agent_id: idOf(name),
     public_key: "",
     hostname: name,
     agent_version: "test",
-    first_seen_at: at,
-    registered_at: at,
+    first_seen_at: since,
+    registered_at: since,
     blocked: false,
     regenerate: false,
   }));
-  const topology = new Topology(agents, { nodes: [], edges: [], networks: [] }, at - 3_600_000);
+  const topology = new Topology(agents, { nodes: [], edges: [], networks: [] }, since - 3_600_000);
   // Twice: a neighbour entry is evidence only once its owner has been heard.
-  for (const tick of [1, 2]) {
+  for (const [i, moment] of [since, at].entries()) {
     for (const [name, sections] of Object.entries(hosts)) {
       topology.observe(
         {
-          report: { ...reportOf(name, sections, at), tick },
-          received_at: at,
-          observed_at: at,
+          report: { ...reportOf(name, sections, moment), tick: i + 1 },
+          received_at: moment,
+          observed_at: moment,
           relay_path: [],
           via: "direct",
           late: false,
           superseded: false,
           skew_ms: 0,
         },
-        at,
+        moment,
       );
     }
   }
