@@ -1,6 +1,6 @@
 // The tables of 2-topology.md for WireGuard edges, row by row under their own words, with reports as agents send them.
 import { describe, expect, test } from "bun:test";
-import { BEGIN, INTERVAL_S, pair, peer, working } from "./scene.ts";
+import { BEGIN, INTERVAL_S, type Pair, pair, peer, working } from "./scene.ts";
 
 /** Six handshake attempts in an interval. */
 const ATTEMPTS = 6 * 148;
@@ -179,6 +179,135 @@ describe("state: the first row that fits", () => {
     place.b.wireguard = [{ ...place.wgB, peers: null, status: "error: timeout" }];
     working(place, 8);
     expect(place.scene.state()).toBe("up");
+  });
+});
+
+describe("windows", () => {
+  /** Both ends report every so many seconds; `happens` is told how many have passed. The state after each report. */
+  function every(
+    { scene, a, b }: Pair,
+    seconds: number,
+    until: number,
+    happens: (passed: number) => void,
+  ): [number, string][] {
+    const begin = scene.now;
+    const seen: [number, string][] = [];
+    for (const host of [a, b]) host.over = { interval_s: seconds };
+    for (let passed = seconds; passed <= until; passed += seconds) {
+      scene.now = begin + passed * 1000;
+      happens(passed);
+      for (const host of [b, a]) scene.report(host);
+      seen.push([passed, scene.state()]);
+    }
+    return seen;
+  }
+  /** When a state was first seen. */
+  const first = (seen: [number, string][], state: string) => seen.find(([, of]) => of === state)?.[0];
+  /** A tunnel of which no end keeps alive, just after a handshake. */
+  function shaken(secondsAgo = 5): Pair {
+    const place = pair();
+    place.scene.rounds(1, () => place.scene.shake(place.ab, place.ba, secondsAgo));
+    return place;
+  }
+
+  test("a handshake that moves by 5 s at most is the same one: a window goes on", () => {
+    for (const moves of [
+      [1000, -1000, 2000, -2000],
+      [2000, 2000, 2000, 2000],
+      [5000, 5000],
+    ]) {
+      const place = shaken(30);
+      const seen = every(place, 30, 60, (passed) => {
+        place.ab.latest_handshake_at! += moves[passed / 30 - 1]!;
+        place.ab.tx_bytes += ATTEMPTS;
+      });
+      expect([moves, first(seen, "stale")]).toEqual([moves, 60]);
+    }
+  });
+
+  test("a handshake that moves by more is an advance: a window is begun anew", () => {
+    const place = shaken(30);
+    const seen = every(place, 30, 150, (passed) => {
+      if (passed === 60) place.ab.latest_handshake_at! += 5001;
+      place.ab.tx_bytes += ATTEMPTS;
+    });
+    expect(first(seen, "stale")).toBe(120);
+  });
+
+  test("reports less than 20 s apart make windows of 20 s at least: unanswered after two of them, not before", () => {
+    // Seconds between reports, and when two windows have passed.
+    for (const [seconds, at] of [
+      [10, 40],
+      [4, 40],
+      [15, 60],
+      [20, 40],
+    ] as const) {
+      const place = shaken();
+      const seen = every(place, seconds, 80, () => (place.ab.tx_bytes += Math.ceil(seconds / 5) * 148));
+      expect([seconds, first(seen, "stale")]).toEqual([seconds, at]);
+    }
+  });
+
+  test("what is sent counts from the window's beginning: an attempt every other report of 10 s is enough", () => {
+    const place = shaken();
+    const seen = every(place, 10, 40, (passed) => (place.ab.tx_bytes += passed % 20 === 0 ? 148 : 0));
+    expect(first(seen, "stale")).toBe(40);
+  });
+
+  test("rx that grows at age ≤ 180 s between two unanswered windows: they are not two running", () => {
+    const place = shaken();
+    const seen = every(place, 30, 120, (passed) => {
+      place.ab.tx_bytes += ATTEMPTS;
+      if (passed === 60) place.ab.rx_bytes += 32;
+    });
+    expect(first(seen, "stale")).toBe(120);
+    // In the middle of a window, too: the next one begins there.
+    const inside = shaken();
+    const again = every(inside, 10, 100, (passed) => {
+      inside.ab.tx_bytes += 148;
+      if (passed === 30) inside.ab.rx_bytes += 32;
+    });
+    expect(first(again, "stale")).toBe(70);
+  });
+
+  test("what went unanswered is answered by rx that grows at age ≤ 180 s, not by rx that grows later", () => {
+    for (const [age, state] of [
+      [180, "up"],
+      [181, "stale"],
+    ] as const) {
+      const place = shaken(age - 90);
+      every(place, 30, 60, () => (place.ab.tx_bytes += ATTEMPTS));
+      expect(place.scene.state()).toBe("stale");
+      every(place, 30, 30, () => (place.ab.rx_bytes += 148));
+      expect([age, place.scene.state()]).toEqual([age, state]);
+    }
+  });
+
+  test("rx that grows past age 180 s begins no window anew, but is no silence either", () => {
+    const place = shaken(175);
+    // At 10 s the window of 20 s is half over; a new one would be over at 30 s and at 50 s.
+    const seen = every(place, 10, 80, (passed) => {
+      place.ab.tx_bytes += 148;
+      if (passed === 10) place.ab.rx_bytes += 148;
+    });
+    expect(first(seen, "stale")).toBe(60);
+  });
+
+  test("counters that fall begin the window anew", () => {
+    const place = shaken();
+    place.ab.tx_bytes = place.ab.rx_bytes = 100_000;
+    const seen = every(place, 10, 80, (passed) => {
+      if (passed === 10) place.ab.tx_bytes = place.ab.rx_bytes = 0;
+      else place.ab.tx_bytes += 148;
+    });
+    expect(first(seen, "stale")).toBe(50);
+    // And end what was unanswered before.
+    const running = shaken();
+    const again = every(running, 30, 120, (passed) => {
+      if (passed === 60) running.ab.tx_bytes = running.ab.rx_bytes = 0;
+      else running.ab.tx_bytes += ATTEMPTS;
+    });
+    expect(first(again, "stale")).toBe(120);
   });
 });
 
