@@ -3,7 +3,7 @@
 // at most once a second. Pure.
 import { PROBLEM_STATES, type TopologyNetwork } from "../../shared/api.ts";
 import {
-  canonicalPrefix,
+  contains,
   familyBits,
   formatPrefix,
   isLinkLocal,
@@ -12,6 +12,7 @@ import {
   type Prefix,
 } from "../../shared/net.ts";
 import { type Link, Network, type Seat } from "./memory.ts";
+import { cachedPrefix } from "./prefixes.ts";
 
 /** Prefixes listed of one network. */
 const MAX_PREFIXES = 8;
@@ -23,12 +24,16 @@ export function passes(link: Link): boolean {
   return link.state === "lossy" || !PROBLEM_STATES.includes(link.state);
 }
 
+/** Whether they have an address or a prefix in common; link-local ones say nothing. */
 function sharesAddress(a: Seat, b: Seat): boolean {
   return a.addresses.some((text) => {
-    const prefix = canonicalPrefix(text);
-    return (
-      prefix !== null && !prefix.startsWith("fe80:") && b.addresses.some((other) => canonicalPrefix(other) === prefix)
-    );
+    const own = cachedPrefix(text);
+    if (own === null || (own.family === 6 && isLinkLocal(own))) return false;
+    return b.addresses.some((other) => {
+      const prefix = cachedPrefix(other);
+      if (prefix === null || prefix.family !== own.family) return false;
+      return prefix.value === own.value || (prefix.length === own.length && contains(own, prefix));
+    });
   });
 }
 

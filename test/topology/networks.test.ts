@@ -106,6 +106,71 @@ test("interfaces of one node that share an address are one network: meshes with 
   expect(scene.edges()).toHaveLength(3);
 });
 
+/** As `perLink`, but every interface has an address of its own out of one /24, beside a link-local one. */
+function prefixPerLink(scene: Scene, names: string[]): Host[] {
+  const hosts = names.map((name) => scene.host(name));
+  let last = 0;
+  for (const [i, one] of hosts.entries()) {
+    for (const other of hosts.slice(i + 1)) {
+      join(scene, one, other, `wg-${other.name}`, [`10.0.0.${++last}/24`, `10.0.0.${++last}/24`], `wg-${one.name}`);
+      for (const [host, far] of [
+        [one, other],
+        [other, one],
+      ] as const)
+        host.interfaces!.find(({ name }) => name === `wg-${far.name}`)!.addresses.unshift(`fe80::${last}/64`);
+    }
+  }
+  return hosts;
+}
+
+test("interfaces of one node that share a prefix are one network, though no address is on two of them", () => {
+  const scene = new Scene();
+  prefixPerLink(scene, ["a", "b", "c", "d"]);
+  scene.rounds(2);
+  expect(networks(scene)).toMatchObject([{ name: "10.0.0.0/24", prefixes: ["10.0.0.0/24"], nodes: 4, parts: 1 }]);
+  expect(new Set(scene.edges().map(({ network }) => network)).size).toBe(1);
+});
+
+test("two meshes with one interface per link that both use 10.0.0.0/24 are two", () => {
+  const scene = new Scene();
+  prefixPerLink(scene, ["a", "b", "c"]);
+  prefixPerLink(scene, ["d", "e", "f"]);
+  scene.rounds(2);
+  expect(networks(scene)).toMatchObject([
+    { name: "10.0.0.0/24", prefixes: ["10.0.0.0/24"], nodes: 3 },
+    { name: "10.0.0.0/24", prefixes: ["10.0.0.0/24"], nodes: 3 },
+  ]);
+  expect(scene.node("a").networks).not.toEqual(scene.node("d").networks);
+});
+
+test("interfaces of one node that share an address are one network, whatever the lengths", () => {
+  const scene = new Scene();
+  const [a, b, c] = ["a", "b", "c"].map((name) => scene.host(name)) as [Host, Host, Host];
+  join(scene, a, b, "wg0", ["10.5.0.1/24", "10.5.0.2/24"]);
+  join(scene, a, c, "wg1", ["10.5.0.1/32", "10.5.0.3/32"]);
+  scene.rounds(2);
+  expect(networks(scene)).toMatchObject([{ name: "10.5.0.0/24", nodes: 3 }]);
+});
+
+test("of two interfaces that shared a prefix, one that is readdressed takes its network with it", () => {
+  const scene = new Scene();
+  const [a, b, c] = prefixPerLink(scene, ["a", "b", "c"]) as [Host, Host, Host];
+  for (const host of [b, c]) host.wireguard = host.wireguard!.filter(({ interface: name }) => name === "wg-a");
+  scene.rounds(2);
+  expect(networks(scene)).toMatchObject([{ nodes: 3 }]);
+  a.interfaces!.find(({ name }) => name === "wg-c")!.addresses = ["10.7.0.1/24"];
+  c.interfaces!.find(({ name }) => name === "wg-a")!.addresses = ["10.7.0.2/24"];
+  scene.rounds(2);
+  expect(
+    networks(scene)
+      .map(({ name, nodes }) => [name, nodes])
+      .sort(),
+  ).toEqual([
+    ["10.0.0.0/24", 2],
+    ["10.7.0.0/24", 2],
+  ]);
+});
+
 test("fe80::1 on every interface joins nothing", () => {
   const scene = new Scene();
   const [a, b, c] = ["a", "b", "c"].map((name) => scene.host(name)) as [Host, Host, Host];
