@@ -251,8 +251,8 @@ export class Topology implements TopologyReader {
       agent.down = false;
       this.#touched.add(agent.id);
     }
-    this.#relay.take(agent, observation.relay_path, now);
     if (!observation.superseded) this.#current(agent, observation, now);
+    this.#relay.take(agent, observation.relay_path, now);
     if (options.replay === true) {
       this.#events = [];
       return { versions: [], events: [] };
