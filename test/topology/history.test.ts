@@ -208,6 +208,41 @@ test("a tunnel that falls idle, and wakes: the stream tells it, history and even
   expect(await rows()).toEqual(before);
 });
 
+test("another cause in one state: an event of its own, and a row; the state is as old as it was", async () => {
+  const from = place.clock.at! + 1;
+  // Attempts that nobody answers, at both ends: undecided for 210 s.
+  const broken: TopologyEdge[] = [];
+  for (let i = 0; i < 11; i++) {
+    tunnel.tx += 888;
+    await round();
+    broken.push(...wireguardEdges(await ask<TopologyResponse>("/status/topology")));
+  }
+  expect([...new Set(broken.map(({ state, cause }) => `${state} ${cause}`))]).toEqual([
+    "up null",
+    "stale undecided",
+    "stale nothing_returns",
+  ]);
+  const [undecided, decided] = (["undecided", "nothing_returns"] as const).map((wanted) =>
+    broken.find(({ cause }) => cause === wanted),
+  ) as [TopologyEdge, TopologyEdge];
+  expect(decided).toMatchObject({ id: edgeId, changed_at: undecided.changed_at });
+  const { events } = await ask<EventsResponse>(`/status/events?from=${from}&to=${place.clock.at}`);
+  expect(events.map(({ code, subject, severity }) => ({ code, subject, severity })).reverse()).toEqual([
+    { code: "edge_state", subject: `edge:${edgeId}`, severity: "info" },
+    { code: "edge_cause", subject: `edge:${edgeId}`, severity: "info" },
+  ]);
+  expect(events[0]!.message).toBe(`hel-1 – hel-2: stale: ${decided.reason}`);
+  // Told at the report with which it was decided.
+  const asOf = async (moment: number) => wireguardEdges(await ask<TopologyResponse>(`/status/topology?at=${moment}`));
+  expect(await asOf(events[0]!.at)).toMatchObject([{ state: "stale", cause: "nothing_returns" }]);
+  expect(await asOf(events[0]!.at - 1)).toMatchObject([{ state: "stale", cause: "undecided" }]);
+  expect(decided.observed_by).toHaveLength(2);
+  shake();
+  tunnel.rx += 92;
+  await round();
+  expect(wireguardEdges(await ask<TopologyResponse>("/status/topology"))).toMatchObject([{ state: "up" }]);
+});
+
 test("a restart keeps edge ids, first sight and history, and writes nothing new", async () => {
   const before = await ask<TopologyResponse>("/status/topology");
   const rows = place.stored();
