@@ -61,18 +61,24 @@ function traceBothWays(topology: TopologyReader, from: string, to: string): { th
         : owners.length === 0
           ? `no agent has ${to}: its way back is not seen`
           : `${owners.length} agents have ${to}, and none was reached`;
-    const back = {
+    const back: PathTrace = {
       source: to,
       destination: known ?? "",
-      verdict: "foreign" as const,
+      verdict: "foreign",
       reason,
       path_mtu: null,
       hops: [],
     };
-    return { there: trace, back };
+    return { there: trace, back: answered(back, there.rewritten) };
   }
-  const { reached: _, ...back } = walk(topology, answering, destination, parseAddress(known)!);
-  return { there: trace, back: { source: to, destination: known, ...pick(back) } };
+  const back = pick(walk(topology, answering, destination, parseAddress(known)!));
+  return { there: trace, back: answered({ source: to, destination: known, ...back }, there.rewritten) };
+}
+
+/** Where addresses may be rewritten on the way there, the answer need not go from this one to that one. */
+function answered(back: PathTrace, rewritten: string | null): PathTrace {
+  if (rewritten === null || back.verdict === "unknown") return back;
+  return { ...back, verdict: "unknown", reason: `${rewritten}; else ${back.verdict}` };
 }
 
 const pick = ({ verdict, reason, path_mtu, hops }: Omit<PathTrace, "source" | "destination">) => ({

@@ -230,20 +230,41 @@ export const FAULTS: readonly Fault[] = [
   },
 ];
 
-/** What makes a verdict uncertain by its nature: apart, so that the share of `unknown` without it can be told. */
-const FIREWALL: Fault = {
-  name: "a firewall",
-  apply(plan, dice) {
-    const hook = dice.pick(["input", "forward", "output"]);
-    dice
-      .pick(plan.hosts)
-      .nft.push(
-        `table inet lab { chain c { type filter hook ${hook} priority 0; policy ${dice.pick(["accept", "drop"])}; }; }`,
-      );
-  },
-};
+const chain = (text: string) => `table inet lab { chain c { ${text} }; }`;
 
-/** The network of a seed: a shape with up to three faults, one in ten with a firewall. */
+/** The tunnels' own packets are left alone: what is rewritten are the pings and their answers. */
+const PINGS = "meta l4proto { icmp, ipv6-icmp }";
+/** Gives what leaves a host the address of the card that it leaves by. */
+export const MASQUERADE = chain(`type nat hook postrouting priority 100; ${PINGS} masquerade;`);
+/** Keeps what comes to a host, whoever it is for. */
+export const REDIRECT = chain(`type nat hook prerouting priority -100; ${PINGS} redirect;`);
+
+/** What makes a verdict uncertain by its nature: apart, so that the share of `unknown` without it can be told. */
+const FIREWALLS: readonly Fault[] = [
+  {
+    name: "a firewall",
+    apply(plan, dice) {
+      const hook = dice.pick(["input", "forward", "output"]);
+      const policy = dice.pick(["accept", "drop"]);
+      dice.pick(plan.hosts).nft.push(chain(`type filter hook ${hook} priority 0; policy ${policy};`));
+    },
+  },
+  ...[
+    {
+      name: "a nat chain that does nothing",
+      texts: ["prerouting", "postrouting"].map((hook) => chain(`type nat hook ${hook} priority 0;`)),
+    },
+    { name: "masquerading", texts: [MASQUERADE] },
+    { name: "a redirection", texts: [REDIRECT] },
+  ].map(({ name, texts }) => ({
+    name,
+    apply(plan: Plan, dice: Dice) {
+      dice.pick(plan.hosts).nft.push(dice.pick(texts));
+    },
+  })),
+];
+
+/** The network of a seed: a shape with up to three faults, one in five with a firewall or a NAT. */
 export function planOf(seed: number): Plan {
   const dice = diceOf(seed);
   const plan: Plan = { ...dice.pick(SHAPES)(dice), seed, faults: [] };
@@ -252,9 +273,10 @@ export function planOf(seed: number): Plan {
     fault.apply(plan, dice);
     plan.faults.push(fault.name);
   }
-  if (dice.chance(0.1)) {
-    FIREWALL.apply(plan, dice);
-    plan.faults.push(FIREWALL.name);
+  if (dice.chance(0.2)) {
+    const fault = dice.pick(FIREWALLS);
+    fault.apply(plan, dice);
+    plan.faults.push(fault.name);
   }
   return plan;
 }

@@ -75,7 +75,7 @@ function mesh(hosts: HostPlan[], members: number[], net: number): void {
 }
 
 /** Spokes send the whole subnet to the hub, which knows no endpoint of them. */
-function star(hosts: HostPlan[], hub: number, spokes: number[], net: number): void {
+export function star(hosts: HostPlan[], hub: number, spokes: number[], net: number): void {
   const center = tunnel(hosts[hub]!, net, 0);
   hosts[hub]!.forward = true;
   for (const [i, place] of spokes.entries()) {

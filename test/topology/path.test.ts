@@ -318,6 +318,75 @@ for (const { kind, name, change, to } of DOUBTS) {
   });
 }
 
+const MASQUERADING = { family: "ip", hook: "postrouting", type: "nat", policy: "accept" };
+
+test("a nat chain on the way: the answer need not go to the source, so that its way is unknown, too", () => {
+  const lost = (hosts: Network) => hosts.b.routes!.push(route("10.9.0.1/32", { interface: null, type: "unreachable" }));
+  expect(trace(network((hosts) => void lost(hosts)))).toMatchObject({
+    verdict: "delivered",
+    back: { verdict: "blocked" },
+  });
+  for (const place of ["a", "h", "b"] as const) {
+    const path = trace(
+      network((hosts) => {
+        lost(hosts);
+        hosts[place].firewall = [MASQUERADING];
+      }),
+    );
+    for (const way of [path, path.back]) {
+      expect(way.verdict).toBe("unknown");
+      expect(way.reason).toStartWith(`${DOUBT_TEXTS.firewall}: ${place}: it has a ip nat hook at postrouting`);
+    }
+    expect(path.back.reason).toEndWith("else blocked");
+  }
+  // A filter rewrites nothing: that the way back is lost is certain.
+  const filtered = trace(
+    network((hosts) => {
+      lost(hosts);
+      hosts.h.firewall = [{ family: "inet", hook: "forward", type: "filter", policy: "accept" }];
+    }),
+  );
+  expect(filtered).toMatchObject({ verdict: "unknown", back: { verdict: "blocked" } });
+});
+
+test("what never leaves its host is lost for certain, whatever NAT is on it", () => {
+  const path = trace(
+    network(({ a }) => {
+      a.routes!.push(route("10.9.0.3/32", { interface: null, type: "prohibit" }));
+      a.firewall = [MASQUERADING, { ...MASQUERADING, hook: "prerouting" }];
+    }),
+  );
+  expect(path.verdict).toBe("blocked");
+});
+
+const EARLY: { name: string; chain: NonNullable<PathHost["firewall"]>[number]; verdict: Verdict }[] = [
+  { name: "nat at prerouting", chain: { ...MASQUERADING, hook: "prerouting" }, verdict: "unknown" },
+  {
+    name: "a filter at prerouting, which may set a mark",
+    chain: { family: "inet", hook: "prerouting", type: "filter", policy: "accept" },
+    verdict: "unknown",
+  },
+  { name: "iptables' nat", chain: { family: "ip", hook: null, type: "nat", policy: null }, verdict: "unknown" },
+  {
+    name: "iptables' filter",
+    chain: { family: "ip", hook: null, type: "filter", policy: null },
+    verdict: "not_forwarding",
+  },
+  { name: "nat at postrouting", chain: MASQUERADING, verdict: "not_forwarding" },
+];
+for (const { name, chain, verdict } of EARLY) {
+  test(`a hub that does not forward, with ${name}: ${verdict}`, () => {
+    const path = trace(
+      network(({ h }) => {
+        h.forwarding = { v4: false, v6: false };
+        h.firewall = [chain];
+      }),
+    );
+    expect(path.verdict).toBe(verdict);
+    if (verdict === "unknown") expect(path.reason).toEndWith("else not_forwarding");
+  });
+}
+
 test("rules as wg-quick makes them: what goes to the endpoint is marked, all else goes into the tunnel", () => {
   const hosts = network(({ a }) => {
     a.rules = [

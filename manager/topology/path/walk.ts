@@ -5,7 +5,7 @@ import type { Report, Route } from "../../../shared/report.ts";
 import type { TopologyReader } from "../../model.ts";
 import { arrival } from "./arrival.ts";
 import { peerOf } from "./cryptokey.ts";
-import { firewallDoubt } from "./firewall.ts";
+import { earlyDoubt, firewallDoubt, natDoubt } from "./firewall.ts";
 import { type Doubt, type DoubtKind, type Lookup, lookup, type NextHop, routeText } from "./lookup.ts";
 import { neighborAt, type Place } from "./segment.ts";
 import { chooseSource, sourceOf } from "./source.ts";
@@ -38,6 +38,8 @@ export type Walk = {
   hops: PathHop[];
   /** The node that the packet was delivered to. */
   reached: string | null;
+  /** Why its addresses may have been rewritten on the way, so that the answer takes another; null: they were not. */
+  rewritten: string | null;
 };
 
 type Step = Omit<Walk, "path_mtu"> & { mtu: number; doubt: string | null };
@@ -57,6 +59,11 @@ class Walker {
   /** What becomes of the packet from here on. */
   at({ node, iif, source, ttl, seen }: At): Step {
     const own = iif === "lo";
+    const report = this.topology.effective(node);
+    const doubtful = ({ kind, text }: Doubt) => `${DOUBT_TEXTS[kind]}: ${this.name(node)}: ${text}`;
+    const doubtText = (doubt: Doubt | null) => (doubt === null ? null : doubtful(doubt));
+    const early = own || report === null ? null : doubtText(earlyDoubt(report));
+    const nat = report === null ? null : doubtText(natDoubt(report));
     const hop: PathHop = {
       node,
       interface: null,
@@ -77,14 +84,13 @@ class Walker {
         hops: [hop],
         reached: null,
         mtu: Number.POSITIVE_INFINITY,
-        doubt: null,
+        doubt: early,
+        rewritten: early === null ? null : nat,
         ...more,
       };
     };
-    const doubtful = ({ kind, text }: Doubt) => `${DOUBT_TEXTS[kind]}: ${this.name(node)}: ${text}`;
     const unknown = (doubt: Doubt) => end("unknown", doubt.text, { doubt: doubtful(doubt) });
 
-    const report = this.topology.effective(node);
     if (report === null) return end("foreign", "it has not reported yet");
     const place = `${node} ${iif}`;
     if (seen.has(place)) return end("loop", "the packet was here before");
@@ -98,10 +104,10 @@ class Walker {
         if (taken.is === "filtered") return end("rp_filtered", taken.reason);
         if (taken.is === "doubt") return unknown(taken.doubt);
       }
-      const doubt = firewallDoubt(report, false);
       return end("delivered", null, {
         reached: node,
-        doubt: doubt === null ? null : doubtful(doubt),
+        doubt: doubtText(firewallDoubt(report, false)),
+        rewritten: own ? null : nat,
         ...(source === null ? { source: formatAddress(this.destination) } : {}),
       });
     }
@@ -180,7 +186,8 @@ class Walker {
       });
     if (firewall !== null) doubt = doubtful(firewall);
     if (together.length > 1) first.hops[0]!.note ??= `${together.length} next hops: the first is shown`;
-    return { ...first, doubt };
+    const rewritten = nat ?? [...others, ...branches].find((step) => step.rewritten !== null)?.rewritten ?? null;
+    return { ...first, doubt, rewritten };
   }
 
   /**
@@ -208,6 +215,7 @@ class Walker {
       reached: null,
       mtu,
       doubt: null,
+      rewritten: null,
     });
     const on = (place: Place): Step => {
       const rest = this.at({ ...from, node: place.node, iif: place.interface });
