@@ -15,6 +15,14 @@ const PSK = "layers-test-fleet-key-0123456789abcdef01234";
 const NAMES = ["a", "b", "c", "d"] as const;
 /** Docker's default on every host: address and prefix are the same everywhere. */
 const DOCKER = "172.17.0.1";
+/** First three bytes of the /24 behind both gateways. */
+const SITE = "192.168.1";
+/** Who knows of a site, the site's gateway, and a host behind it with its address there. */
+const SITES = [
+  { user: "a", gateway: "c", inside: "in-c", number: 2 },
+  { user: "b", gateway: "d", inside: "in-d", number: 3 },
+] as const;
+const AGENTS = [...NAMES, ...SITES.map(({ inside }) => inside)];
 
 describeWith([...LAB_NEEDS, "bridge"], "layers", () => {
   let lab: Lab;
@@ -78,7 +86,7 @@ describeWith([...LAB_NEEDS, "bridge"], "layers", () => {
       addresses: ["10.81.0.2/24"],
       peers: [{ publicKey: keyC.publicKey, endpoint: "10.80.0.1:51821", allowedIps: ["10.81.0.1/32"], keepalive: 25 }],
     });
-    // b – c: IPv6 only, inside and outside; each has the same LAN 192.168.1.0/24 behind it, which the other knows of.
+    // b – c: IPv6 only, inside and outside.
     const [keyB, keyC2] = [generateKeyPair(), generateKeyPair()];
     await b.wireguard("wg6", {
       ...keyB,
@@ -106,32 +114,47 @@ describeWith([...LAB_NEEDS, "bridge"], "layers", () => {
         },
       ],
     });
-    // a – c and a – d: one interface each way, another mesh with the prefix of a – b; both far ends have the same LAN.
-    const keyA = generateKeyPair();
-    const sites = [generateKeyPair(), generateKeyPair()];
-    await a.wireguard("wgs", {
-      ...keyA,
-      port: 51830,
-      addresses: ["10.30.0.1/24"],
-      peers: [c, d].map((site, i) => ({
-        publicKey: sites[i]!.publicKey,
-        endpoint: `${site.address}:51830`,
-        // WireGuard gives a prefix to one peer only: each site's half, as an administrator would split it.
-        allowedIps: [`10.30.0.${i + 2}/32`, i === 0 ? "192.168.1.0/25" : "192.168.1.128/25"],
-        keepalive: 25,
-      })),
-    });
-    for (const [i, site] of [c, d].entries()) {
-      await site.ip("link add lan0 type bridge", "addr add 192.168.1.1/24 dev lan0", "link set lan0 up");
-      await site.wireguard("wgs", {
-        ...sites[i]!,
+    // a – c and b – d: two meshes with one prefix, each with a site behind its second host. Both sites are the LAN that
+    // routers come with; a knows the one, b the other.
+    for (const [i, site] of SITES.entries()) {
+      const [one, gateway] = [host(site.user), host(site.gateway)];
+      const lan = await lab.segment(`site-${site.gateway}`, { prefix: SITE });
+      await gateway.attach(lan, { index: 1 });
+      await gateway.forward();
+      const inside = await lab.host(site.inside, { segments: [] });
+      hosts.set(site.inside, inside);
+      await inside.attach(lan, { index: site.number });
+      await inside.ip(`route add default via ${SITE}.1`);
+      // For its reports alone.
+      await host("m").ip(`route add ${inside.address} via ${gateway.address}`);
+      const keys = [generateKeyPair(), generateKeyPair()] as const;
+      const addresses = [`10.30.0.${2 * i + 1}`, `10.30.0.${2 * i + 2}`] as const;
+      await one.wireguard("wgs", {
+        ...keys[0],
         port: 51830,
-        addresses: [`10.30.0.${i + 2}/24`],
+        addresses: [`${addresses[0]}/24`],
         peers: [
-          { publicKey: keyA.publicKey, endpoint: `${a.address}:51830`, allowedIps: ["10.30.0.1/32"], keepalive: 25 },
+          {
+            publicKey: keys[1].publicKey,
+            endpoint: `${gateway.address}:51830`,
+            allowedIps: [`${addresses[1]}/32`, `${SITE}.0/24`],
+            keepalive: 25,
+          },
         ],
       });
-      await site.forward();
+      await gateway.wireguard("wgs", {
+        ...keys[1],
+        port: 51830,
+        addresses: [`${addresses[1]}/24`],
+        peers: [
+          {
+            publicKey: keys[0].publicKey,
+            endpoint: `${one.address}:51830`,
+            allowedIps: [`${addresses[0]}/32`],
+            keepalive: 25,
+          },
+        ],
+      });
     }
     // A bridge as docker makes it, with a container's veth, on all of them.
     for (const one of [a, b, c, d]) {
@@ -146,7 +169,7 @@ describeWith([...LAB_NEEDS, "bridge"], "layers", () => {
       );
     }
     manager = await RunningManager.start(host("m"), { settings: { PSK } });
-    for (const name of NAMES) {
+    for (const name of AGENTS) {
       await RunningAgent.start(host(name), {
         managerUrl: `http://${host("m").address}:${MANAGER_PORT}`,
         settings: { PSK },
@@ -161,13 +184,14 @@ describeWith([...LAB_NEEDS, "bridge"], "layers", () => {
       ["c", "10.81.0.2"],
       ["b", "fd66::2"],
       ["a", "10.30.0.2"],
-      ["a", "10.30.0.3"],
+      ["b", "10.30.0.4"],
+      ...SITES.map(({ user, number }) => [user, `${SITE}.${number}`] as const),
     ] as const)
       expect([from, to, await host(from).pingUntil(to)]).toEqual([from, to, true]);
     await eventually("all report", async () => {
       const { agents } = await manager.get<AgentsResponse>("/status/agents");
       for (const agent of agents) if (agent.tick !== null) ids.set(agent.hostname, agent.agent_id);
-      return ids.size === NAMES.length;
+      return ids.size === AGENTS.length;
     });
   }, 90_000);
   afterAll(async () => {
@@ -226,29 +250,57 @@ describeWith([...LAB_NEEDS, "bridge"], "layers", () => {
       return between(now.edges, "a", "b", "physical").length > 0 ? now : null;
     });
     const physical = edges.filter((edge) => edge.layer === "physical");
-    for (const edge of physical) {
+    for (const edge of physical.filter(({ a, b }) => a.interface !== "eth1" && b.interface !== "eth1")) {
       for (const end of [edge.a, edge.b]) expect(["eth0", "vx7", "vx8"]).toContain(end.interface!);
     }
-    // docker0 has one address on all hosts, and lan0 on two: neither joins anything.
+    // docker0 has one address on all hosts: it joins nothing.
     expect(edges.filter((edge) => [edge.a.interface, edge.b.interface].some((name) => name === "docker0"))).toEqual([]);
-    expect(edges.filter((edge) => [edge.a.interface, edge.b.interface].some((name) => name === "lan0"))).toEqual([]);
   }, 40_000);
 
-  test("the same LAN behind two sites is two attached prefixes; meshes are told apart", async () => {
-    const now = await eventually("both sites are up", async () => {
+  test("the same LAN behind two sites is two attached prefixes, of two peers in two networks", async () => {
+    const [now, links] = await eventually("both sites are up", async () => {
       const seen = await topology();
-      const sites = (["c", "d"] as const).map((site) =>
-        onInterface(between(seen.edges, "a", site, "wireguard"), "wgs"),
+      const found = SITES.map(({ user, gateway }) =>
+        onInterface(between(seen.edges, user, gateway, "wireguard"), "wgs"),
       );
-      return sites.every((edge) => edge?.state === "up") ? seen : null;
+      const wired = SITES.every(({ gateway, inside }) => between(seen.edges, gateway, inside, "physical").length === 1);
+      return wired && found.every((edge) => edge?.state === "up") ? ([seen, found as TopologyEdge[]] as const) : null;
     });
     const node = (name: string) => now.nodes.find((item) => item.id === ids.get(name))!;
-    expect(node("c").attached).toEqual(["192.168.1.0/25"]);
-    expect(node("d").attached).toEqual(["192.168.1.128/25"]);
-    expect(node("a").attached).toEqual([]);
-    const names = now.networks.map((network) => network.name).sort();
-    expect(names).toEqual(["10.30.0.0/24", "10.81.0.0/24", "10.9.0.0/24", "fd66::/64"].sort());
+    for (const { user, gateway } of SITES)
+      expect([node(gateway).attached, node(user).attached]).toEqual([[`${SITE}.0/24`], []]);
+    // Nor are the meshes one for their prefix: each is its two hosts.
+    const names = now.networks.map(({ name, nodes }) => `${name} ${nodes}`).sort();
+    expect(names).toEqual(["10.30.0.0/24 2", "10.30.0.0/24 2", "10.81.0.0/24 2", "10.9.0.0/24 2", "fd66::/64 2"]);
+    expect(links[0]!.network).not.toBe(links[1]!.network);
+    const on = (name: string) => now.edges.filter(({ a, b }) => a.interface === name || b.interface === name);
+    expect(on("wgs")).toHaveLength(2);
+    // The gateways have one address on their inner cards: no wire but each site's own.
+    const inner = now.edges.filter(({ a, b }) =>
+      SITES.some(({ inside }) => [a.node, b.node].includes(ids.get(inside)!)),
+    );
+    expect(inner.map(({ layer }) => layer)).toEqual(["physical", "physical"]);
+    expect(on("eth1").map(({ id }) => id)).toEqual(inner.map(({ id }) => id));
     expect(now.nodes.filter((item) => item.kind === "foreign")).toEqual([]);
+  }, 40_000);
+
+  test("one prefix on two sites: each path leads to the site that its sender knows", async () => {
+    const trace = (from: string, number: number) =>
+      manager.get<PathResponse>(`/status/path?from=${ids.get(from)}&to=${SITE}.${number}`);
+    for (const { user, gateway, inside, number } of SITES) {
+      // The gateways' own address is on both of them.
+      for (const [target, way] of [
+        [1, [user, gateway]],
+        [number, [user, gateway, inside]],
+      ] as const) {
+        const path = await trace(user, target);
+        expect(path).toMatchObject({ verdict: "delivered", back: { verdict: "delivered" } });
+        expect(path.hops.map((hop) => hop.node)).toEqual(way.map((name) => ids.get(name)!));
+      }
+    }
+    const [left, right] = SITES;
+    expect((await trace(left.user, right.number)).verdict).toBe("foreign");
+    expect(await host(left.user).ping(`${SITE}.${right.number}`)).toBe(false);
   }, 40_000);
 
   test("nothing of this is an alarm", async () => {
