@@ -697,7 +697,8 @@ const peerRemoved = rule(
       const keys = new Set(now.peers.map((peer) => peer.key));
       const known = new Set(was.peers.map((peer) => peer.key));
       for (const peer of was.peers) {
-        if (keys.has(peer.key)) continue;
+        // Its own key among its peers was a mistake: `config` ends, and nobody is gone.
+        if (keys.has(peer.key) || peer.key === was.key) continue;
         // Another key in its place, with its addresses or endpoint, is a rekeyed peer.
         const replaced = now.peers.some(
           (other) =>

@@ -514,14 +514,14 @@ tables("configuration", [
         pass: 31,
         open: ["config interface:c/wg0"],
       },
-      { act: (world) => void world.wireguard("c").peers!.pop(), pass: 31 },
+      { act: (world) => void world.wireguard("c").peers!.pop(), pass: 31, open: [] },
       {
         act: (world) => {
           const [address] = world.interface("c", "eth0").addresses[0]!.split("/");
           world.wireguard("c").peers![0]!.endpoint = `${address}:${world.wireguard("c").listen_port}`;
         },
         pass: 31,
-        check: (world) => expect(world.row("config").subject).toBe("interface:c/wg0"),
+        open: ["config interface:c/wg0"],
       },
     ],
   },
