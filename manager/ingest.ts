@@ -1,6 +1,14 @@
 // Owns the walk of one signed message: open envelope → MAC → parse → type → schema → time → known agent → Ed25519 → tick
 // and nonce → one transaction → ack (1-protocol.md, order of checks). Nothing changes before the transaction.
-import { readEnvelope, seal, type SigningKey, toEnvelope, verifyMac, verifySignature } from "../shared/envelope.ts";
+import {
+  dataBytes,
+  readEnvelope,
+  seal,
+  type SigningKey,
+  toEnvelope,
+  verifyMac,
+  verifySignature,
+} from "../shared/envelope.ts";
 import { firstIssue, type JsonObject, parseObject } from "../shared/json.ts";
 import type { PskSource } from "../shared/psk_source.ts";
 import {
@@ -34,6 +42,8 @@ type Refusal = { status: number; code: string; message: string; extra?: Partial<
 /** A message whose MAC held. `psk` made it, and makes the ack. */
 type Opened = {
   envelope: Envelope;
+  /** Of `envelope.data`. */
+  bytes: Uint8Array<ArrayBuffer>;
   psk: string;
   /** The key is a previous one. */
   pskIsOld: boolean;
@@ -99,7 +109,8 @@ export class Ingest {
   ): Promise<Answer> {
     const { psk, authFailures } = this.options;
     const keys = psk.psks;
-    const index = await verifyMac(envelope, keys);
+    const bytes = dataBytes(envelope);
+    const index = await verifyMac(envelope, keys, bytes);
     if (index < 0) {
       authFailures.note(source, this.#now());
       psk.refreshSoon();
@@ -109,6 +120,7 @@ export class Ingest {
     const data = parsed.ok ? parsed.value : {};
     const opened: Opened = {
       envelope,
+      bytes,
       psk: keys[index]!,
       pskIsOld: index > 0,
       data,
@@ -182,7 +194,7 @@ export class Ingest {
       return this.#refuse(opened, { ...skewed, extra: { manager_key: key.publicKey } });
     }
     if (relayPath.includes(register.agent_id)) return this.#refuse(opened, RELAY_LOOP);
-    if (!(await verifySignature(register.public_key, opened.envelope.data, opened.envelope.sig))) {
+    if (!(await verifySignature(register.public_key, opened.bytes, opened.envelope.sig))) {
       authFailures.note(source, this.#now());
       return this.#refuse(opened, {
         status: 401,
@@ -257,7 +269,7 @@ export class Ingest {
     if (!parsed.success) return this.#refuseSchema(opened, firstIssue(parsed.error));
     const report = parsed.data;
     // After the schema, which names the list that is too long: a 422 is set aside, and this would come again.
-    if (Buffer.byteLength(opened.envelope.data) > MAX_REPORT_BYTES) {
+    if (opened.bytes.length > MAX_REPORT_BYTES) {
       return this.#refuse(opened, {
         status: 413,
         code: "too_large",
@@ -274,7 +286,7 @@ export class Ingest {
     if (agent === undefined) {
       return this.#refuse(opened, { status: 404, code: "unknown_agent", message: "register first, then send again" });
     }
-    if (!(await verifySignature(agent.public_key, opened.envelope.data, opened.envelope.sig))) {
+    if (!(await verifySignature(agent.public_key, opened.bytes, opened.envelope.sig))) {
       authFailures.note(source, this.#now());
       return this.#refuse(opened, {
         status: 401,

@@ -2,15 +2,16 @@
 // of being checked and canonicalised again (from one report to the next little but counters changes). What
 // differs goes through the schema, which alone says what is wrong. Pure.
 import type { JsonObject } from "../shared/json.ts";
-import { type Interface, type Peer, type Report, reportSchema, type Wireguard } from "../shared/report.ts";
+import { type Interface, type Peer, type Report, reportSchema, type System, type Wireguard } from "../shared/report.ts";
 
 /** Unix milliseconds as the schema bounds them. */
 const MAX_INSTANT = 8.64e15;
 
 const isCount = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0;
 const isCountOrNull = (value: unknown): boolean => value === null || isCount(value);
-const isInstantOrNull = (value: unknown): boolean =>
-  value === null || (isCount(value) && (value as number) <= MAX_INSTANT);
+const isInstant = (value: unknown): boolean => isCount(value) && (value as number) <= MAX_INSTANT;
+const isInstantOrNull = (value: unknown): boolean => value === null || isInstant(value);
+const isMeasure = (value: unknown): boolean => Number.isFinite(value) && (value as number) >= 0;
 
 type Varying = { readonly [field: string]: (value: unknown) => boolean };
 /** Without a prototype: a stranger's field `constructor` or `toString` must not find Object's. */
@@ -22,6 +23,24 @@ const INTERFACE_COUNTERS = varying({
   tx_bytes: isCountOrNull,
   rx_errors: isCountOrNull,
   tx_errors: isCountOrNull,
+});
+const SYSTEM_COUNTERS = varying({
+  uptime_s: (value) => value === null || isMeasure(value),
+  load: (value) => value === null || (Array.isArray(value) && value.length === 3 && value.every(isMeasure)),
+  memory_available_bytes: isCountOrNull,
+});
+const elsewhere = () => true;
+/** Of the report itself. The last three are compared by their own functions. */
+const REPORT_STAMPS = varying({
+  tick: isCount,
+  nonce: (value) => typeof value === "string" && /^[0-9a-f]{32}$/.test(value),
+  sent_at: isInstant,
+  collected_at: isInstant,
+  age_ms: (value) => value === null || Number.isSafeInteger(value),
+  dropped: isCount,
+  system: elsewhere,
+  interfaces: elsewhere,
+  wireguard: elsewhere,
 });
 const NONE = varying({});
 
@@ -120,6 +139,23 @@ function wireguardLike(raw: unknown, former: readonly Wireguard[] | null): Wireg
   return items;
 }
 
+/** The whole report, where nothing but counters and stamps differs; null: something does. */
+function reportLike(
+  data: JsonObject,
+  former: Report,
+  interfaces: Interface[] | null,
+  wireguard: Wireguard[] | null,
+): Report | null {
+  if (interfaces === null || wireguard === null || !isObject(data.system) || former.system === null) return null;
+  if (!sameObject(data, former, REPORT_STAMPS) || !sameObject(data.system, former.system, SYSTEM_COUNTERS)) return null;
+  const { tick, nonce, sent_at, collected_at, age_ms, dropped } = data as Report;
+  const { uptime_s, load, memory_available_bytes } = data.system as System;
+  const system = { ...former.system, uptime_s, load, memory_available_bytes };
+  const report = { ...former, tick, nonce, sent_at, collected_at, dropped, system, interfaces, wireguard };
+  if (age_ms !== undefined) report.age_ms = age_ms;
+  return report;
+}
+
 /** Sections without counters. */
 const STEADY = ["delivery", "collectors", "routes", "neighbors", "rules", "forwarding", "firewall"] as const;
 
@@ -129,6 +165,10 @@ const STEADY = ["delivery", "collectors", "routes", "neighbors", "rules", "forwa
  */
 export function parseReport(data: JsonObject, former: Report | null): ReturnType<typeof reportSchema.safeParse> {
   if (former === null) return reportSchema.safeParse(data);
+  const interfaces = itemsLike(data.interfaces, former.interfaces, interfaceLike);
+  const wireguard = wireguardLike(data.wireguard, former.wireguard);
+  const whole = reportLike(data, former, interfaces, wireguard);
+  if (whole !== null) return { success: true, data: whole };
   const alike: Partial<Report> = {};
   // The schema sees an empty section in its place: nothing that it could complain of.
   const rest: JsonObject = { ...data };
@@ -138,12 +178,10 @@ export function parseReport(data: JsonObject, former: Report | null): ReturnType
     Object.assign(alike, { [section]: before });
     rest[section] = section === "collectors" ? {} : null;
   }
-  const interfaces = itemsLike(data.interfaces, former.interfaces, interfaceLike);
   if (interfaces !== null) {
     alike.interfaces = interfaces;
     rest.interfaces = null;
   }
-  const wireguard = wireguardLike(data.wireguard, former.wireguard);
   if (wireguard !== null) {
     alike.wireguard = wireguard;
     rest.wireguard = null;

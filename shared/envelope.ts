@@ -55,8 +55,17 @@ export async function computeMac(psk: string, data: string): Promise<string> {
   return new Uint8Array(await crypto.subtle.sign("HMAC", await macKey(psk), encoder.encode(data))).toHex();
 }
 
+/** The bytes that MAC and signature are over: for who checks both. */
+export function dataBytes(envelope: Envelope): Uint8Array<ArrayBuffer> {
+  return encoder.encode(envelope.data);
+}
+
 /** Index in `psks` of the key that made the envelope's MAC, or -1. Constant time per key, by WebCrypto. */
-export async function verifyMac(envelope: Envelope, psks: readonly string[]): Promise<number> {
+export async function verifyMac(
+  envelope: Envelope,
+  psks: readonly string[],
+  message: Uint8Array<ArrayBuffer> = dataBytes(envelope),
+): Promise<number> {
   if (envelope.hmac.length !== 64) return -1;
   let mac: Uint8Array<ArrayBuffer>;
   try {
@@ -64,7 +73,6 @@ export async function verifyMac(envelope: Envelope, psks: readonly string[]): Pr
   } catch {
     return -1;
   }
-  const message = encoder.encode(envelope.data);
   for (let i = 0; i < psks.length; i++) {
     if (await crypto.subtle.verify("HMAC", await macKey(psks[i]!), mac, message)) return i;
   }
@@ -118,14 +126,15 @@ function publicCryptoKey(publicKey: string): Promise<CryptoKey> {
 /** Whether `sig` (base64 of 64 bytes) is the Ed25519 signature by `publicKey` (base64 raw 32 bytes) over `data`. */
 export async function verifySignature(
   publicKey: string,
-  data: string,
+  data: string | Uint8Array<ArrayBuffer>,
   sig: string | null | undefined,
 ): Promise<boolean> {
   if (typeof sig !== "string" || sig.length !== 88) return false;
   try {
     const bytes = Uint8Array.fromBase64(sig);
     if (bytes.length !== 64) return false;
-    return await crypto.subtle.verify("Ed25519", await publicCryptoKey(publicKey), bytes, encoder.encode(data));
+    const message = typeof data === "string" ? encoder.encode(data) : data;
+    return await crypto.subtle.verify("Ed25519", await publicCryptoKey(publicKey), bytes, message);
   } catch {
     return false;
   }

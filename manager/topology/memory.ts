@@ -37,6 +37,8 @@ export class Seat {
   readonly links = new Map<Seat, Link>();
   /** What it lists, by public key. */
   readonly arcs = new Map<string, Arc>();
+  /** The same in the order of the last list, where that had nothing else; null: look each one up. */
+  order: readonly Arc[] | null = null;
   /** Of these, all that stand aside or lead to no agent's key as listed, and some that did: who looks, sorts them out. */
   readonly unsettled = new Set<Arc>();
   name: string | null = null;
@@ -76,10 +78,19 @@ export class Arc extends PeerMemory {
   attached: readonly string[] = [];
   attachedFrom: { own: readonly string[]; far: ReadonlyMap<string, string> | null; allowed: readonly string[] } | null =
     null;
+  /** Its AllowedIPs hold all addresses of a family. */
+  offersDefault = false;
   /** This host's default route leads to the far end. */
   exit = false;
   /** Seen by this seat at an address that is not the far end's own. */
   nat = false;
+  /** What the endpoint said of it last, and what that was worked out from. */
+  natFrom: {
+    endpoint: string | null;
+    addresses: ReadonlyMap<string, string>;
+    port: number | null;
+    natted: boolean;
+  } | null = null;
   #dialled: { text: string; endpoint: Endpoint | null } | null = null;
   constructor(
     readonly seat: Seat,

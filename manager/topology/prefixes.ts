@@ -115,6 +115,11 @@ export function peerTowards(report: Report, interfaceName: string, address: stri
   return best;
 }
 
+function hasWireguard(report: Report, name: string): boolean {
+  for (const item of report.wireguard ?? []) if (item.interface === name) return true;
+  return false;
+}
+
 /** Whether what a peer's tunnel sends goes into that tunnel again, straight or through the host's other tunnels. */
 export function isOwnTunnel(report: Report, interfaceName: string, peer: Peer): boolean {
   let name = interfaceName;
@@ -125,7 +130,7 @@ export function isOwnTunnel(report: Report, interfaceName: string, peer: Peer): 
     if (via === null) return false;
     if (via === interfaceName) return true;
     // It leaves by no tunnel of ours: so it is with nearly every peer.
-    if (!(report.wireguard ?? []).some((item) => item.interface === via)) return false;
+    if (!hasWireguard(report, via)) return false;
     if (seen?.has(via) === true || via === name) return false; // a circle of others
     (seen ??= new Set()).add(via);
     const endpoint: string | null =

@@ -4,7 +4,8 @@
 const LOSS_SPAN_MS = 5 * 60_000;
 const LOSS_BYTES = 100_000;
 
-export type Counters = { aTx: number; aRx: number; bTx: number; bRx: number };
+/** Bytes that an end counted. */
+export type Counters = { readonly tx: number; readonly rx: number };
 
 function share(sent: number, received: number): number | null {
   if (sent < LOSS_BYTES || received < 0) return null;
@@ -16,20 +17,24 @@ export class LossMeter {
   aToB: number | null = null;
   bToA: number | null = null;
   #at: number;
-  #from: Counters;
+  #a: Counters;
+  #b: Counters;
 
-  constructor(at: number, counters: Counters) {
+  constructor(at: number, a: Counters, b: Counters) {
     this.#at = at;
-    this.#from = counters;
+    this.#a = { tx: a.tx, rx: a.rx };
+    this.#b = { tx: b.tx, rx: b.rx };
   }
 
-  take(at: number, now: Counters): void {
-    const from = this.#from;
-    const fell = now.aTx < from.aTx || now.aRx < from.aRx || now.bTx < from.bTx || now.bRx < from.bRx;
+  /** What both ends count now. */
+  take(at: number, a: Counters, b: Counters): void {
+    const [fromA, fromB] = [this.#a, this.#b];
+    const fell = a.tx < fromA.tx || a.rx < fromA.rx || b.tx < fromB.tx || b.rx < fromB.rx;
     if (!fell && at - this.#at < LOSS_SPAN_MS) return;
-    this.aToB = fell ? null : share(now.aTx - from.aTx, now.bRx - from.bRx);
-    this.bToA = fell ? null : share(now.bTx - from.bTx, now.aRx - from.aRx);
+    this.aToB = fell ? null : share(a.tx - fromA.tx, b.rx - fromB.rx);
+    this.bToA = fell ? null : share(b.tx - fromB.tx, a.rx - fromA.rx);
     this.#at = at;
-    this.#from = now;
+    this.#a = { tx: a.tx, rx: a.rx };
+    this.#b = { tx: b.tx, rx: b.rx };
   }
 }

@@ -29,6 +29,13 @@ function sameList(a: readonly string[], b: readonly string[]): boolean {
   return a.length === b.length && a.every((item, index) => item === b[index]);
 }
 
+/** Whether these are what is listed, one by one. */
+function isListOf(arcs: readonly Arc[], peers: readonly Peer[]): boolean {
+  if (arcs.length !== peers.length) return false;
+  for (let i = 0; i < arcs.length; i++) if (arcs[i]!.key !== peers[i]!.public_key) return false;
+  return true;
+}
+
 /** What the layer needs of its surroundings. */
 export type Surroundings = {
   newId(): string;
@@ -146,6 +153,10 @@ export class WireguardLayer {
           ? undefined
           : agent.seats.find((candidate) => candidate.name === item.interface && shown.has(candidate));
       if (seat === undefined) continue;
+      if (seat.order !== null) {
+        for (const arc of seat.order) this.#sample(arc, report, effective, at, rerouted);
+        continue;
+      }
       for (const peer of item.peers!) {
         const arc = seat.arcs.get(peer.public_key);
         if (arc !== undefined) this.#sample(arc, report, effective, at, rerouted);
@@ -269,6 +280,7 @@ export class WireguardLayer {
       const rekeyed = seat.key !== key;
       this.#disown(seat, recheck);
       seat.key = key;
+      seat.order = null; // one that it lists may be its own now
       this.#own(seat, at, recheck);
       for (const link of seat.links.values()) this.dirty.add(link);
       if (rekeyed && !first) {
@@ -346,6 +358,14 @@ export class WireguardLayer {
   // --- what they list
 
   #list(seat: Seat, peers: readonly Peer[], at: number, first: boolean, recheck: Set<Arc>): void {
+    const { order } = seat;
+    if (order !== null && isListOf(order, peers)) {
+      for (let i = 0; i < order.length; i++) {
+        this.#reconfigured(order[i]!, peers[i]!, at, recheck);
+        order[i]!.peer = peers[i]!;
+      }
+      return;
+    }
     const listed = new Set<string>();
     let changed = false;
     for (const peer of peers) {
@@ -374,6 +394,7 @@ export class WireguardLayer {
       this.#dropArc(arc, at);
       changed = true;
     }
+    seat.order = listed.size === peers.length ? peers.map((peer) => seat.arcs.get(peer.public_key)!) : null;
     if (!changed) return;
     // A wrong key may be right now, and a far end's wrong key may be for us.
     for (const arc of seat.arcs.values()) {
@@ -482,14 +503,14 @@ export class WireguardLayer {
       from.allowed !== peer.allowed_ips
     ) {
       arc.attachedFrom = { own: seat.addresses, far: farAddresses, allowed: peer.allowed_ips };
+      arc.offersDefault = peer.allowed_ips.some((prefix) => prefix === "0.0.0.0/0" || prefix === "::/0");
       const attached = attachedPrefixes(seat.addresses, farAddresses, peer.allowed_ips);
       if (!sameList(attached, arc.attached)) {
         arc.attached = attached;
         this.around.touchNode(far.node);
       }
     }
-    const exit =
-      peer.allowed_ips.some((prefix) => prefix === "0.0.0.0/0" || prefix === "::/0") && exitsBy(effective, seat.name!);
+    const exit = arc.offersDefault && exitsBy(effective, seat.name!);
     if (exit !== arc.exit) {
       arc.exit = exit;
       this.around.touchNode(far.node);
@@ -501,9 +522,8 @@ export class WireguardLayer {
       this.around.touchNode(far.node);
     }
     if (link.arcA !== null && link.arcB !== null && link.arcA.samples > 0 && link.arcB.samples > 0) {
-      const counters = { aTx: link.arcA.tx, aRx: link.arcA.rx, bTx: link.arcB.tx, bRx: link.arcB.rx };
-      if (link.loss !== null) link.loss.take(at, counters);
-      else if ((arc.txBps ?? 0) + (arc.rxBps ?? 0) > LOSS_BPS) link.loss = new LossMeter(at, counters);
+      if (link.loss !== null) link.loss.take(at, link.arcA, link.arcB);
+      else if ((arc.txBps ?? 0) + (arc.rxBps ?? 0) > LOSS_BPS) link.loss = new LossMeter(at, link.arcA, link.arcB);
     }
   }
 
@@ -511,9 +531,14 @@ export class WireguardLayer {
   #isNatted(arc: Arc, far: Seat): boolean {
     if (far.agent === null || far.agent.addresses.size === 0) return false;
     if (arc.handshakeAt === null || arc.wrongKey) return false;
+    const { natFrom: from, peer } = arc;
+    const { addresses } = far.agent;
+    if (from?.endpoint === peer.endpoint && from.addresses === addresses && from.port === far.port) return from.natted;
     const { endpoint } = arc;
-    if (endpoint === null) return false;
-    return !far.agent.addresses.has(endpoint.address) || (far.port !== null && far.port !== endpoint.port);
+    const natted =
+      endpoint !== null && (!addresses.has(endpoint.address) || (far.port !== null && far.port !== endpoint.port));
+    arc.natFrom = { endpoint: peer.endpoint, addresses, port: far.port, natted };
+    return natted;
   }
 
   #dropArcs(seat: Seat, at: number): void {
@@ -522,6 +547,7 @@ export class WireguardLayer {
 
   #dropArc(arc: Arc, at: number): void {
     arc.seat.arcs.delete(arc.key);
+    arc.seat.order = null;
     this.#meant.delete(`${arc.seat.node} ${arc.seat.name} ${arc.key}`);
     const listers = this.#listers.get(arc.key);
     listers?.delete(arc);
