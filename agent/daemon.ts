@@ -11,8 +11,13 @@ const START_JITTER_MS = 2000;
 const SHUTDOWN_MS = 7000;
 
 /** The first moment of the grid after `now`: missed ones are passed over, none is late by more than its own work. */
-function nextOnGrid(origin: number, intervalMs: number, now: number): number {
+export function nextOnGrid(origin: number, intervalMs: number, now: number): number {
   return origin + Math.max(1, Math.floor((now - origin) / intervalMs) + 1) * intervalMs;
+}
+
+/** How long the first report waits, in ms. `random`: 0 to 1. */
+export function startDelayMs(intervalMs: number, random: number): number {
+  return random * Math.min(START_JITTER_MS, intervalMs / 10);
 }
 
 /** Runs until `ended` resolves. @throws when the port is taken. */
@@ -58,7 +63,7 @@ export async function runDaemon(
       };
     });
   const loop = (async () => {
-    await sleep(Math.random() * Math.min(START_JITTER_MS, intervalMs / 10));
+    await sleep(startDelayMs(intervalMs, Math.random()));
     const origin = performance.now();
     while (!stopped) {
       try {

@@ -134,8 +134,6 @@ export type PskSourceOptions = {
   ringPath: string;
   log: Log;
   now?: () => number;
-  /** Tests shorten it. */
-  refreshMs?: number;
 };
 
 /** The PSK ring with its source behind it. `start` loads, fetches once and then refreshes until `stop`. */
@@ -306,8 +304,7 @@ export class PskSource {
       delay = this.#retryMs;
       this.#retryMs = Math.min(this.#retryMs * 2, RETRY_LAST_MS);
     } else {
-      const period = this.options.refreshMs ?? REFRESH_MS;
-      delay = period * (1 + REFRESH_SPREAD * (2 * Math.random() - 1));
+      delay = REFRESH_MS * (1 + REFRESH_SPREAD * (2 * Math.random() - 1));
     }
     this.#timer = setTimeout(() => void this.refresh(), delay);
     this.#timer.unref();

@@ -48,6 +48,11 @@ test("figures in base units; what is unknown has no sample", () => {
     'kattila_alarms_open{code="agent_down",severity="warning"} 2',
     'kattila_alarms_open{code="agent_down",severity="critical"} 1',
   ]);
+  expect(samples("kattila_messages_total")).toEqual([
+    'kattila_messages_total{code="accepted"} 12',
+    'kattila_messages_total{code="replay"} 1',
+  ]);
+  expect(samples("kattila_auth_failures_total")).toEqual(["kattila_auth_failures_total 2"]);
   expect(samples("kattila_psk_age_seconds")).toEqual([]);
   expect(samples("kattila_psk_age_seconds", { psk_age_s: 7 })).toEqual(["kattila_psk_age_seconds 7"]);
   expect(samples("kattila_last_report_timestamp_seconds")).toEqual([

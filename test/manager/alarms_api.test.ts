@@ -68,6 +68,15 @@ test("open, acknowledged, resolved: listed by state and by agent, and one alarm'
     "acknowledged",
     "resolved",
   ]);
+  // With the report that caused it; the acknowledgement is nobody's report.
+  const caused = transitions!.map(({ state, report }) => [state, report?.agent_id ?? null]);
+  expect(caused).toEqual([
+    ["open", agents[0]!.id],
+    ["acknowledged", null],
+    ["resolved", agents[0]!.id],
+  ]);
+  const ticks = transitions!.flatMap(({ report }) => (report === null ? [] : [report.tick]));
+  expect(ticks).toEqual([ticks[0]!, ticks[0]! + 2]);
 });
 
 test("page by page: every alarm once, newest first", async () => {

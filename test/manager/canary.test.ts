@@ -256,6 +256,14 @@ test("no secret is anywhere but in its own file", async () => {
     expect([path, answer.status]).toEqual([path, 200]);
     saw(`/${path}`, await answer.text());
   }
+  const streaming = await fetch(`${manager.url}/status/stream`, {
+    headers: { Authorization: `Bearer ${READ_TOKEN}` },
+  });
+  const reader = streaming.body!.getReader();
+  const first = await reader.read();
+  await reader.cancel();
+  expect([streaming.status, first.value!.length > 0]).toEqual([200, true]);
+  saw("/status/stream", Buffer.from(first.value!));
   for (const headers of [{}, { Authorization: `Bearer ${READ_TOKEN.slice(1)}` }] as Record<string, string>[]) {
     const answer = await fetch(`${manager.url}/status/agents`, { headers });
     expect(answer.status).toBe(401);

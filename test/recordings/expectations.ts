@@ -121,8 +121,8 @@ export const EXPECTATIONS: Record<string, Span[]> = {
   "drop-a-to-b-keepalive-a": stale(BY_INITIATOR, CAUSE_BY_INITIATOR, ["nothing_returns", "a_to_b_blocked"]),
   "drop-a-to-b-keepalive-b": stale(BY_INITIATOR, CAUSE_BY_INITIATOR, ["undecided", "a_to_b_blocked"]),
   "drop-b-to-a-keepalive-a": stale(BY_INITIATOR, CAUSE_BY_INITIATOR, ["undecided", "b_to_a_blocked"]),
-  "drop-a-to-b-traffic": stale(BY_TRAFFIC, CAUSE_BY_TRAFFIC, ["undecided", "a_to_b_blocked"]),
-  "drop-b-to-a-traffic": stale(BY_TRAFFIC, CAUSE_BY_TRAFFIC, ["undecided", "b_to_a_blocked"]),
+  "drop-a-to-b-traffic": stale(BY_TRAFFIC, CAUSE_BY_TRAFFIC, ["a_to_b_blocked"]),
+  "drop-b-to-a-traffic": stale(BY_TRAFFIC, CAUSE_BY_TRAFFIC, ["b_to_a_blocked"]),
   "drop-both-traffic": stale(BY_TRAFFIC, CAUSE_BY_TRAFFIC, ["nothing_returns"]),
   "drop-both-idle": idle(),
   "drop-both-250": [

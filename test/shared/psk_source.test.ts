@@ -1,5 +1,5 @@
 // The PSK's sources: files on a real file system, and DNS on a real resolver (dnsmasq on loopback).
-import { afterEach, describe, expect, test } from "bun:test";
+import { afterEach, describe, expect, spyOn, test } from "bun:test";
 import {
   chmodSync,
   existsSync,
@@ -145,6 +145,77 @@ describe("PSK_FILE", () => {
     expect(ring.psks).toEqual([KEYS[0]!]);
     expect(lines.some((line) => line.includes("psk_ring_broken"))).toBe(true);
   });
+});
+
+describe("when it asks", () => {
+  const HOUR_MS = 3_600_000;
+
+  test("every hour, give or take a tenth, and not all at the same time", async () => {
+    const { directory, source } = fresh();
+    const path = join(directory, "psk");
+    writeFileSync(path, KEYS[0]!, { mode: 0o600 });
+    const delays: number[] = [];
+    const timers = spyOn(globalThis, "setTimeout").mockImplementation(((_run: () => void, ms: number) => {
+      delays.push(ms);
+      return { unref() {} };
+    }) as never);
+    try {
+      for (let i = 0; i < 100; i++) await source({ kind: "file", path }).start();
+    } finally {
+      timers.mockRestore();
+      sources.length = 0; // their timers were none
+    }
+    expect(delays).toHaveLength(100);
+    expect(Math.min(...delays)).toBeGreaterThanOrEqual(0.9 * HOUR_MS);
+    expect(Math.max(...delays)).toBeLessThanOrEqual(1.1 * HOUR_MS);
+    expect(Math.max(...delays) - Math.min(...delays)).toBeGreaterThan(0.1 * HOUR_MS);
+  });
+
+  test("after a MAC that no key verifies: once for all that ask at once, and again after 60 s", async () => {
+    const { directory } = fresh();
+    const path = join(directory, "psk");
+    const clock = { at: 1_795_442_044_000 };
+    const ring = new PskSource({
+      origin: { kind: "file", path },
+      ringPath: join(directory, "manager_psk_ring"),
+      log: createLog("error", () => {}),
+      now: () => clock.at,
+    });
+    sources.push(ring);
+    writeFileSync(path, KEYS[0]!, { mode: 0o600 });
+    await Promise.all([ring.refreshAfterFailure(), ring.refreshAfterFailure()]);
+    expect(ring.current).toBe(KEYS[0]!);
+    writeFileSync(path, KEYS[1]!);
+    clock.at += 59_999;
+    await ring.refreshAfterFailure();
+    expect(ring.current).toBe(KEYS[0]!);
+    clock.at += 1;
+    await ring.refreshAfterFailure();
+    expect(ring.current).toBe(KEYS[1]!);
+    // A clock that was set back by an hour: not an hour of silence.
+    writeFileSync(path, KEYS[2]!);
+    clock.at -= HOUR_MS;
+    await ring.refreshAfterFailure();
+    expect(ring.current).toBe(KEYS[2]!);
+  });
+
+  test("calls while one is under way share it", async () => {
+    const { source } = fresh();
+    const port = await freePort();
+    let questions = 0;
+    const silent = createSocket("udp4");
+    silent.on("message", () => questions++);
+    await new Promise<void>((resolve) => silent.bind(port, "127.0.0.1", resolve));
+    const ring = source({ kind: "dns", name: "kattila.test", servers: [`127.0.0.1:${port}`] });
+    const startedAt = performance.now();
+    await Promise.all(Array.from({ length: 5 }, () => ring.refresh()));
+    silent.close();
+    // A resolver that swallows every question: two tries of 2 s, and no more.
+    expect(questions).toBe(2);
+    expect(performance.now() - startedAt).toBeGreaterThan(1900);
+    expect(performance.now() - startedAt).toBeLessThan(8000);
+    expect(ring.status.error?.reason).toBe("unavailable");
+  }, 20_000);
 });
 
 /** dnsmasq on loopback that serves these TXT strings for kattila.test, and nothing else. */

@@ -15,6 +15,8 @@ const GROWTH_LIMIT_MB = 192;
 const LOG_LIMIT_LINES = 100;
 
 export type FloodFigures = {
+  /** Messages a second that it tried to send. */
+  rate: number;
   sent: number;
   seconds: number;
   bytes: number;
@@ -79,6 +81,7 @@ export async function flood(
   took.sort((a, b) => a - b);
   return {
     ...(JSON.parse(await line) as Pick<FloodFigures, "sent" | "seconds" | "bytes" | "answers">),
+    rate,
     tried,
     accepted,
     stored: storedReports() - rowsBefore,
@@ -89,11 +92,13 @@ export async function flood(
   };
 }
 
-/** What must not be, in words; empty when all is well. The rate is the machine's and is no fault. */
+/** What must not be, in words; empty when all is well. Of the rate a tenth will do: the rest is the machine's. */
 export function floodFaults(figures: FloodFigures): string[] {
-  const { sent, answers, tried, accepted, stored, logLines, residentMegabytes: memory } = figures;
+  const { rate, sent, seconds, answers, tried, accepted, stored, logLines, residentMegabytes: memory } = figures;
   const growth = memory.peak - memory.before;
   return [
+    ...(sent >= (rate * seconds) / 10 ? [] : [`${Math.round(sent / seconds)} messages a second are no flood`]),
+    ...(tried >= seconds * AGENTS ? [] : [`${tried} reports in ${Math.round(seconds)} s say nothing`]),
     ...(answers["401"] === sent ? [] : [`of ${sent} unsigned messages, ${JSON.stringify(answers)} were answered`]),
     ...(accepted >= 0.99 * tried ? [] : [`${accepted} of ${tried} reports taken: under 99 %`]),
     // What strangers send is not kept, neither as a row, nor in memory, nor in the log.

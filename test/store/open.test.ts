@@ -3,6 +3,7 @@ import { Database } from "bun:sqlite";
 import { expect, test } from "bun:test";
 import * as fs from "node:fs";
 import { join } from "node:path";
+import { openDatabase } from "../../manager/store/open.ts";
 import { SCHEMA_VERSION } from "../../manager/store/schema.ts";
 import { openLogSnapshot, openStore } from "../../manager/store/sqlite.ts";
 import { StoreError } from "../../manager/store/store.ts";
@@ -172,6 +173,11 @@ test("the settings that durability rests on", async () => {
   expect(database.query("PRAGMA auto_vacuum").get()).toEqual({ auto_vacuum: 2 });
   expect(database.query("PRAGMA user_version").get()).toEqual({ user_version: SCHEMA_VERSION });
   database.close();
+  // Of the manager's own connection: 2 is FULL, each commit is on the disk before it is told.
+  const own = openDatabase(at.path);
+  expect(own.database.query("PRAGMA synchronous").get()).toEqual({ synchronous: 2 });
+  own.database.close();
+  own.lock.release();
 });
 
 test("a snapshot of the log is read beside a running manager, and never changes", async () => {
