@@ -1,6 +1,8 @@
 // /metrics: values, bounds, escapes, and promtool's word on the conventions.
 import { expect, test } from "bun:test";
 import { MAX_EDGES_LISTED, type MetricsInput, prometheus } from "../../manager/export/prometheus.ts";
+import { post } from "../fleet/sender.ts";
+import { ground, registered } from "../manager/support.ts";
 import { edge, T0 } from "../store/support.ts";
 import { describeWith } from "../support/needs.ts";
 import { HOSTILE, picture } from "./support.ts";
@@ -98,6 +100,29 @@ test("hostile labels stay inside their quotes", () => {
 });
 
 describeWith(["promtool"], "promtool", () => {
+  test("check metrics has nothing to say of a running manager's own, which counts what it took and refused", async () => {
+    const manager = await ground();
+    try {
+      const agent = await registered(manager);
+      const report = await agent.report();
+      for (const body of [report, report, { ...report, hmac: "0".repeat(64) }])
+        await post(manager.url, "/status/updates", body);
+      const text = await (await fetch(`${manager.url}/metrics`)).text();
+      expect(text.split("\n")).toEqual(
+        expect.arrayContaining([
+          'kattila_messages_total{code="registered"} 1',
+          'kattila_messages_total{code="accepted"} 1',
+          'kattila_messages_total{code="replay"} 1',
+          "kattila_auth_failures_total 1",
+        ]),
+      );
+      const result = Bun.spawnSync(["promtool", "check", "metrics"], { stdin: Buffer.from(text), timeout: 30_000 });
+      expect([result.stdout.toString() + result.stderr.toString(), result.exitCode]).toEqual(["", 0]);
+    } finally {
+      await manager.remove();
+    }
+  });
+
   test("check metrics has nothing to say", () => {
     for (const psk_age_s of [null, 60]) {
       const text = prometheus(input({ psk_age_s }));
