@@ -17,6 +17,7 @@ import {
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { runAgent } from "../agent/support.ts";
 import { runManager, spawnManager } from "./support.ts";
 
 let root: string;
@@ -167,7 +168,7 @@ describe("a wrong setting: one line that names it, its value and what is allowed
   });
 });
 
-test("a good certificate and its key: https; another's key: refused by name", async () => {
+test("a good certificate and its key: https, also for an agent that has its CA; another's key: refused by name", async () => {
   const directory = workplace();
   for (const name of ["a", "b"]) {
     const made = Bun.spawnSync(
@@ -189,6 +190,23 @@ test("a good certificate and its key: https; another's key: refused by name", as
     const ca = readFileSync(join(directory, "a.crt"), "utf8");
     expect((await fetch(url, { tls: { ca } })).status).toBe(200);
     await expect(fetch(url)).rejects.toThrow();
+    const once = (more: Record<string, string>) =>
+      runAgent(["-once"], directory, {
+        PSK: manager.psk,
+        STATE_DIR: join(directory, "agent"),
+        MANAGER_URL: `https://127.0.0.1:${manager.port}`,
+        ...more,
+      });
+    // The certificate of nobody whom it trusts: nothing is said to such a manager.
+    for (const more of [{}, { TLS_CA_FILE: "b.crt" }] as Record<string, string>[])
+      expect(await once(more)).toMatchObject({ exitCode: 1, stdout: "" });
+    expect(await (await fetch(url.replace("healthcheck", "agents"), { tls: { ca } })).json()).toMatchObject({
+      agents: [],
+    });
+    expect(await once({ TLS_CA_FILE: "a.crt" })).toMatchObject({
+      exitCode: 0,
+      stdout: expect.stringMatching(/^delivered 3 reports/),
+    });
   } finally {
     await manager.kill("SIGTERM");
   }
