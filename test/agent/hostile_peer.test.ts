@@ -25,6 +25,8 @@ const behaviours = new Map<string, Behaviour>();
 /** Addresses that were asked, and bodies that were sent there. */
 let asked: string[];
 let sentBytes = 0;
+/** Addresses that a message was sent to, to be relayed. */
+let toRelay: string[];
 let peers: ReturnType<typeof Bun.serve>;
 let trap: ReturnType<typeof Bun.serve>;
 let trapped = 0;
@@ -49,6 +51,7 @@ beforeAll(() => {
   fetches = spyOn(globalThis, "fetch").mockImplementation(((input: string | URL | Request, init?: RequestInit) => {
     const url = new URL(input instanceof Request ? input.url : input);
     asked.push(url.hostname);
+    if (url.pathname === "/status/relay") toRelay.push(url.hostname);
     if (!behaviours.has(url.hostname)) return original(input, init);
     const headers = { ...(init?.headers as Record<string, string>), Host: url.hostname };
     return original(`http://127.0.0.1:${peers.port}${url.pathname}`, { ...init, headers });
@@ -61,6 +64,7 @@ afterAll(async () => {
 beforeEach(() => {
   behaviours.clear();
   asked = [];
+  toRelay = [];
   sentBytes = 0;
   trapped = 0;
 });
@@ -435,6 +439,8 @@ describe("a relay, where the manager is out of reach", () => {
     behaviours.set(ADDRESSES[1], honest(1));
     const rows = manager.stored()["reports"]!;
     expect(await send()).toBe(true);
+    // The registration by both, then the report.
+    expect(toRelay).toEqual([ADDRESSES[0], ADDRESSES[1], ADDRESSES[1]]);
     expect(manager.stored()["reports"]).toBe(rows + 1);
     expect(own.agent.delivery.reached).toMatchObject({ via: "relay", address: ADDRESSES[1] });
   });
