@@ -107,11 +107,18 @@ describe("relays", () => {
       ["10.66.0.7", 0, null],
     ];
     for (const [address, hops] of told) behaviours.set(address, () => says(hops));
-    const peers = told.map(([address, , at]) => ({ allowed_ips: [`${address}/32`], latest_handshake_at: at }));
-    const kernel = { interfaces: [], wireguard: [tunnel(peers)] };
+    const kernel = (handshaken: boolean) => {
+      const peers = told.map(([address, , at]) => ({
+        allowed_ips: [`${address}/32`],
+        latest_handshake_at: handshaken ? at : null,
+      }));
+      return { interfaces: [], wireguard: [tunnel(peers)] };
+    };
     const discovery = new Discovery({ port: 5087, ownId: () => "" });
-    await discovery.round(kernel);
-    const order = (last: string | null) => discovery.relays(kernel, last).map(({ address }) => address.slice(-1));
+    // Heard of first in the order of their addresses: by the handshakes they are asked in the right one already.
+    await discovery.round(kernel(false));
+    await discovery.round(kernel(true));
+    const order = (last: string | null) => discovery.relays(kernel(true), last).map(({ address }) => address.slice(-1));
     expect(order(null).join("")).toBe("427361");
     expect(order("10.66.0.1").join("")).toBe("142736");
     // It reaches the manager no more, or was never heard of.
@@ -163,4 +170,126 @@ describe("relays", () => {
     expect(relayed()).toEqual([worse]);
     expect(own.agent.delivery.reached).toMatchObject({ via: "relay", address: worse, hops: 2 });
   });
+});
+
+describe("deadlines", () => {
+  const RELAY = "10.66.0.1";
+  const OTHER = "10.66.0.2";
+  const given = (path: string) => tries.filter((one) => one.path === path).map(({ timeoutMs }) => timeoutMs);
+  /** To the second: of what is left, milliseconds have gone. */
+  const seconds = (ms: number) => Math.ceil(ms / 1000);
+
+  test.each([
+    [1, 1000],
+    [4, 4000],
+    [5, 5000],
+    [30, 5000],
+    [3600, 5000],
+  ])("a direct try at an interval of %i s: %i ms; the originator's by a relay: 15 s", async (interval, ms) => {
+    const own = await cutOff([[RELAY, 1]], { REPORT_INTERVAL: String(interval) });
+    behaviours.set(
+      RELAY,
+      relay(() => own, 0),
+    );
+    expect(await send(own)).toBe(true);
+    expect(given("/status/register")).toEqual([ms]);
+    expect(given("/status/relay")).toEqual([15_000, 15_000]);
+    tries = [];
+    behaviours.delete(RELAY);
+    expect(await send(own)).toBe(false);
+    expect(given("/status/updates")).toEqual([ms]);
+  });
+
+  /** A message that has gone by these relays, given to `own` to relay. */
+  const hand = async (own: OwnAgent, path: string[]) => {
+    const inner = await seal(
+      JSON.stringify({ v: 1, type: "report", agent_id: crypto.randomUUID() }),
+      own.psk,
+      managerKey,
+    );
+    const outer = await relayEnvelope(inner, path, path.at(-1) ?? crypto.randomUUID(), own.psk, Date.now());
+    return own.agent.relay.take(new TextEncoder().encode(JSON.stringify(outer)));
+  };
+  const before = [crypto.randomUUID(), crypto.randomUUID()];
+  const chain: [name: string, path: string[], seconds: number][] = [
+    ["first", [], 10],
+    ["second", before.slice(0, 1), 7],
+    ["third", before, 4],
+  ];
+
+  test.each(chain)("the %s relay gives its own working relay what it has", async (_name, path, whole) => {
+    const own = await cutOff([[RELAY, 1]]);
+    behaviours.set(
+      RELAY,
+      relay(() => own, 0),
+    );
+    expect(await send(own)).toBe(true);
+    expect(own.agent.delivery.workingRelay).toBe(RELAY);
+    tries = [];
+    expect((await hand(own, path)).status).toBe(200);
+    expect(tries.map(({ host, timeoutMs }) => [host, seconds(timeoutMs)])).toEqual([[RELAY, whole]]);
+  });
+
+  test.each(chain)("the %s relay gives what a manager that hangs has left", async (_name, path, whole) => {
+    let hung = 0;
+    const clock = performance.now.bind(performance);
+    using _clock = spyOn(performance, "now").mockImplementation(() => clock() + hung);
+    const own = await cutOff([
+      [RELAY, 2],
+      [OTHER, 1],
+    ]);
+    for (const address of [RELAY, OTHER]) behaviours.set(address, liar(0));
+    behaviours.set(MANAGER, () => {
+      hung += tries.at(-1)!.timeoutMs;
+      throw new Error("no answer");
+    });
+    await own.agent.collect();
+    await own.agent.discovery.round(own.agent.sections()!);
+    tries = [];
+    expect((await hand(own, path)).status).toBe(502);
+    // One next hop, whoever else is known; a fourth relay would refuse.
+    expect(tries.map(({ host, timeoutMs }) => [host, seconds(timeoutMs)])).toEqual(
+      path.length < 2
+        ? [
+            [MANAGER, 3],
+            [RELAY, whole - 3],
+          ]
+        : [[MANAGER, 3]],
+    );
+  });
+});
+
+test("-discover asks 256 at most, four at a time and 2 s each; the agent by itself 32", async () => {
+  const addresses = Array.from({ length: 300 }, (_, i) => `10.66.${i >> 8}.${i & 255}`);
+  let underWay = 0;
+  let atOnce = 0;
+  for (const address of addresses)
+    behaviours.set(address, async () => {
+      atOnce = Math.max(atOnce, ++underWay);
+      await Bun.sleep(1);
+      underWay--;
+      // It names others, which the same round may ask.
+      return Response.json({ ...(await says(0).json()), peers: addresses });
+    });
+  using own = ownDirectory();
+  writeFileSync(join(own.path, "dump"), dumpOf(addresses.map((address) => [address, 1] as const)));
+  const script = `#!/bin/sh\nif [ "$2" = interfaces ]; then echo wg0; else exec /bin/cat ${own.path}/dump; fi\n`;
+  writeFileSync(join(own.path, "wg"), script, { mode: 0o755 });
+  const path = process.env["PATH"];
+  process.env["PATH"] = `${own.path}:${path}`;
+  let said = "";
+  try {
+    const settings = agentSettings({}, own.path);
+    expect(await discoverCommand(settings, true, createLog("error"), (text) => void (said += text))).toBe(0);
+  } finally {
+    process.env["PATH"] = path;
+  }
+  expect((JSON.parse(said) as unknown[]).length).toBe(256);
+  expect([tries.length, new Set(tries.map(({ host }) => host)).size, atOnce]).toEqual([256, 256, 4]);
+  expect(new Set(tries.map(({ timeoutMs }) => timeoutMs))).toEqual(new Set([2000]));
+  tries = [];
+  atOnce = 0;
+  const peers = addresses.map((address) => ({ allowed_ips: [`${address}/32`] }));
+  await new Discovery({ port: 5087, ownId: () => "" }).round({ interfaces: [], wireguard: [tunnel(peers)] });
+  expect([tries.length, atOnce]).toEqual([32, 4]);
 });
