@@ -14,7 +14,7 @@ const ONLY = process.env["DIAGNOSIS_ONLY"]?.split(",") ?? null;
 /** From a laboratory's start to a settled one: handshakes, and the manager's view of them. */
 const SETTLE_S = 4 * INTERVAL_S;
 /** After the root opened: what else comes with it. Effects on tunnels take as long as two windows. */
-const WATCH_S = 3 * INTERVAL_S;
+const WATCH_S = Number(process.env["DIAGNOSIS_WATCH_S"] ?? 3 * INTERVAL_S);
 const WATCH_EDGES_S = 60;
 const POLL_MS = 300;
 

@@ -6,6 +6,7 @@ import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { AlarmsResponse } from "../../shared/api.ts";
+import { residentMegabytes } from "../bench/measure.ts";
 import { describeFlood, flood, floodFaults } from "../soak/flood.ts";
 import { registered, spawnManager, type Spawned } from "./support.ts";
 
@@ -44,6 +45,7 @@ test("500 slow clients: the healthcheck answers within a second, a report is tak
     "POST /status/updates HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n",
   ];
   const agent = await registered(manager);
+  const before = residentMegabytes(manager.pid);
   let open = 0;
   const sockets = await Promise.all(
     Array.from(
@@ -75,6 +77,7 @@ test("500 slow clients: the healthcheck answers within a second, a report is tak
     const worst = Math.max(...took);
     console.log(`healthcheck beside ${SLOW_CLIENTS} slow clients: at most ${worst.toFixed(1)} ms`);
     expect(worst).toBeLessThan(1000);
+    expect(residentMegabytes(manager.pid) - before).toBeLessThan(64);
   } finally {
     clearInterval(dripping);
     for (const socket of sockets) socket.destroy();
