@@ -24,7 +24,7 @@ export function passes(link: Link): boolean {
   return link.state === "lossy" || !PROBLEM_STATES.includes(link.state);
 }
 
-/** Whether they have an address or a prefix in common; link-local ones say nothing. */
+/** Whether they have an address or a prefix in common; fe80:: says nothing. */
 function sharesAddress(a: Seat, b: Seat): boolean {
   return a.addresses.some((text) => {
     const own = cachedPrefix(text);

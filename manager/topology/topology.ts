@@ -74,17 +74,19 @@ function filled(report: Report, before: Report | null): Report {
       const last = before.wireguard?.find((other) => other.interface === item.interface);
       return last === undefined ? item : { ...last, status: item.status };
     }) ?? before.wireguard;
-  return {
+  const whole: Report = {
     ...report,
     system: report.system ?? before.system,
     interfaces: report.interfaces ?? before.interfaces,
     routes: report.routes ?? before.routes,
     neighbors: report.neighbors ?? before.neighbors,
     wireguard,
-    rules: report.rules ?? before.rules,
-    forwarding: report.forwarding ?? before.forwarding,
-    firewall: report.firewall ?? before.firewall,
   };
+  // A field that neither has stays absent: the next report is compared with this one field by field (parse_report.ts).
+  if (before.rules !== undefined) whole.rules ??= before.rules;
+  if (before.forwarding !== undefined) whole.forwarding ??= before.forwarding;
+  if (before.firewall !== undefined) whole.firewall ??= before.firewall;
+  return whole;
 }
 
 /** Interface and gateway of the best default route of the main table; null: none. */

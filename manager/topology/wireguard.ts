@@ -126,6 +126,7 @@ export class WireguardLayer {
     const shown = new Set<Seat>();
     const recheck = new Set<Arc>();
     const moved = new Set<Seat>();
+    const told: { seat: Seat; peers: readonly Peer[] }[] = [];
     for (const item of report.wireguard) {
       const seat = this.#seatOf(agent, item, shown, at, first, recheck);
       if (seat === null) continue;
@@ -134,6 +135,7 @@ export class WireguardLayer {
       this.#configure(seat, item, effective, moved);
       seat.heardAt = now;
       this.#list(seat, item.peers, at, first, recheck);
+      told.push({ seat, peers: item.peers });
     }
     for (const seat of [...agent.seats]) {
       if (shown.has(seat)) continue;
@@ -147,17 +149,12 @@ export class WireguardLayer {
       for (const theirs of this.#meantFor(arc.seat, arc.link.other(arc.seat))) this.#resolve(theirs, at, now);
     }
     for (const seat of moved) this.networks.readdressed(seat);
-    for (const item of report.wireguard) {
-      const seat =
-        item.peers === null
-          ? undefined
-          : agent.seats.find((candidate) => candidate.name === item.interface && shown.has(candidate));
-      if (seat === undefined) continue;
+    for (const { seat, peers } of told) {
       if (seat.order !== null) {
         for (const arc of seat.order) this.#sample(arc, report, effective, at, rerouted);
         continue;
       }
-      for (const peer of item.peers!) {
+      for (const peer of peers) {
         const arc = seat.arcs.get(peer.public_key);
         if (arc !== undefined) this.#sample(arc, report, effective, at, rerouted);
       }

@@ -368,6 +368,11 @@ const EARLY: { name: string; chain: NonNullable<PathHost["firewall"]>[number]; v
   },
   { name: "iptables' nat", chain: { family: "ip", hook: null, type: "nat", policy: null }, verdict: "unknown" },
   {
+    name: "iptables' raw, which may set a mark",
+    chain: { family: "ip", hook: null, type: "raw", policy: null },
+    verdict: "unknown",
+  },
+  {
     name: "iptables' filter",
     chain: { family: "ip", hook: null, type: "filter", policy: null },
     verdict: "not_forwarding",

@@ -631,3 +631,49 @@ test("an agent that registers, and one that is upgraded: an event each", () => {
   expect(told).toMatchObject({ agent_id: "a", severity: "info" });
   expect(told!.message).toContain("9.9.9");
 });
+
+test("one interface name twice in a report: each is sampled once, as its own", () => {
+  const place = pair({ keepaliveA: 25, keepaliveB: 25 });
+  const { scene, a, ab } = place;
+  // A second interface of that name with another key, as no kernel has it.
+  a.wireguard!.push({
+    interface: "wg0",
+    public_key: key("other"),
+    listen_port: 1,
+    fwmark: null,
+    peers: [peer("phone", { tx_bytes: 0 })],
+  });
+  const phone = a.wireguard!.at(-1)!.peers![0]!;
+  working(place);
+  for (let i = 0; i < 3; i++) {
+    ab.tx_bytes += 1_500_000;
+    phone.tx_bytes += 300_000;
+    working(place, 1);
+  }
+  const bps = (other: string) => scene.edges().find(({ b }) => b.node === other)!.a_to_b_bps;
+  const [toB, toPhone] = ["b", `wg:${key("phone")}`].map(bps);
+  expect(toB).toBeGreaterThan(300_000);
+  expect(toPhone).toBeCloseTo(80_000, -3);
+});
+
+test("two interfaces swap their names, and one could not be read: the other's peers alone are heard of", () => {
+  const place = pair({ keepaliveA: 25, keepaliveB: 25 });
+  const { scene, a } = place;
+  scene.wireguard(a, "wg1", "a1", ["10.8.0.1/24"], [], 51821);
+  working(place);
+  const [first, second] = a.wireguard!;
+  first!.interface = "wg1";
+  first!.peers = null;
+  second!.interface = "wg0";
+  const before = scene.edge();
+  const near = (edge: typeof before) => (edge.a.node === "a" ? edge.a : edge.b);
+  scene.rounds(2);
+  expect(near(scene.edge()).reported_at).toBe(near(before).reported_at);
+});
+
+test("what an agent never says is not there in its whole picture either", () => {
+  const { scene } = pair({});
+  scene.rounds(3);
+  const report = scene.topology.effective("a")!;
+  for (const field of ["rules", "forwarding", "firewall"]) expect(Object.keys(report)).not.toContain(field);
+});

@@ -28,7 +28,7 @@ export function firewallDoubt(report: Report, forwards: boolean): Doubt | null {
 /** Hooks before a packet from outside is routed. */
 const EARLY: readonly (string | null)[] = ["prerouting", "ingress"];
 /** Tables of the old iptables that have one of them and can change where a packet goes. */
-const EARLY_TABLES: readonly (string | null)[] = ["nat", "mangle"];
+const EARLY_TABLES: readonly (string | null)[] = ["nat", "mangle", "raw"];
 
 /** The doubt about where a packet from outside goes at all: it may have another destination, or a mark, by then. */
 export function earlyDoubt(report: Report): Doubt | null {
