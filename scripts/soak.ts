@@ -47,11 +47,14 @@ if (kills > 0) {
 if (floodSeconds > 0) {
   const directory = mkdtempSync(join(tmpdir(), "kattila-flood-"));
   const manager = await spawnManager(directory);
-  const figures = await flood(manager, join(directory, "kattila_manager.db"), floodSeconds, FLOOD_RATE);
-  await manager.kill("SIGTERM");
-  rmSync(directory, { recursive: true, force: true });
-  console.log(describeFlood(figures));
-  judge(floodFaults(figures));
+  try {
+    const figures = await flood(manager, join(directory, "kattila_manager.db"), floodSeconds, FLOOD_RATE);
+    console.log(describeFlood(figures));
+    judge(floodFaults(figures));
+  } finally {
+    await manager.kill("SIGTERM");
+    rmSync(directory, { recursive: true, force: true });
+  }
 }
 if (minutes > 0) {
   const figures = await steady(minutes * 60, Math.max(5, minutes * 3));

@@ -74,7 +74,12 @@ export async function benchIngest(): Promise<void> {
       ofEcho.push(manager / echo);
     }
     const spread = (ratios: number[]) => {
-      const [least, middle, most] = [0, 0.5, 1].map((share) => percentile(ratios.toSorted(), share));
+      const [least, middle, most] = [0, 0.5, 1].map((share) =>
+        percentile(
+          ratios.toSorted((a, b) => a - b),
+          share,
+        ),
+      );
       return `${percent(middle!)} (${percent(least!)} to ${percent(most!)})`;
     };
     console.log(`manager / limit ${spread(ofLimit)}   manager / echo ${spread(ofEcho)}`);

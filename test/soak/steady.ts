@@ -28,6 +28,13 @@ export async function steady(seconds: number, everySeconds: number): Promise<Ste
     const began = performance.now();
     const elapsed = () => (performance.now() - began) / 1000;
     const wal = join(directory, "kattila_manager.db-wal");
+    const sample = () =>
+      figures.samples.push({
+        atSeconds: elapsed(),
+        residentMegabytes: residentMegabytes(manager.pid),
+        descriptors: readdirSync(`/proc/${manager.pid}/fd`).length,
+        walMegabytes: existsSync(wal) ? statSync(wal).size / 1e6 : 0,
+      });
     for (let sampleAt = everySeconds; elapsed() < seconds;) {
       faults(Date.now());
       const { accepted, refused } = await driver.step(Date.now());
@@ -35,15 +42,11 @@ export async function steady(seconds: number, everySeconds: number): Promise<Ste
       figures.refused += refused;
       if (elapsed() >= sampleAt) {
         sampleAt += everySeconds;
-        figures.samples.push({
-          atSeconds: elapsed(),
-          residentMegabytes: residentMegabytes(manager.pid),
-          descriptors: readdirSync(`/proc/${manager.pid}/fd`).length,
-          walMegabytes: existsSync(wal) ? statSync(wal).size / 1e6 : 0,
-        });
+        sample();
       }
       await Bun.sleep(100);
     }
+    sample();
     figures.exitCode = await manager.kill("SIGTERM");
     return figures;
   } finally {
