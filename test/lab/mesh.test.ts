@@ -93,9 +93,11 @@ describeWith([...LAB_NEEDS, "dnsmasq"], "a real mesh", () => {
   });
 
   test("every agent is seen, over the mesh, with its facts", async () => {
-    const list = await eventually("all agents report", async () => {
+    const list = await eventually("all agents report directly", async () => {
       const { agents: seen } = await manager.get<AgentsResponse>("/status/agents");
-      return seen.length === AGENTS.length && seen.every((agent) => agent.tick !== null) ? seen : null;
+      // On a busy machine a first report may find the way over a neighbour before the tunnel's handshake is done.
+      const all = seen.length === AGENTS.length && seen.every(({ tick, via }) => tick !== null && via === "direct");
+      return all ? seen : null;
     });
     expect(list.map((agent) => agent.hostname).sort()).toEqual([...AGENTS].sort());
     for (const agent of list) {
