@@ -1,4 +1,4 @@
-// NAT and roaming on real hosts: a host behind a masquerading router, whose mapping moves, and one whose own address changes.
+// Hub and spoke, NAT and roaming on real hosts: a host behind a masquerading router, whose mapping moves, and one whose own address changes.
 // The tunnels go on as the same edges; who sees another endpoint says so in an event.
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import type { AgentsResponse, Event, EventsResponse, TopologyEdge, TopologyResponse } from "../../shared/api.ts";
@@ -63,11 +63,12 @@ describeWith(LAB_NEEDS, "NAT and roaming", () => {
       const spoke = await host(name).wireguard("wg0", {
         addresses: [`${address}/24`],
         peers: [
-          { publicKey: hub.publicKey, endpoint: hub.endpoint(), allowedIps: [`${HUB}/32`], keepalive: KEEPALIVE },
+          { publicKey: hub.publicKey, endpoint: hub.endpoint(), allowedIps: ["10.9.0.0/24"], keepalive: KEEPALIVE },
         ],
       });
       await hub.setPeers({ publicKey: spoke.publicKey, allowedIps: [`${address}/32`] });
     }
+    await host("hub").forward();
     for (const name of ["home", "rover"]) expect([name, await host(name).pingUntil(HUB)]).toEqual([name, true]);
     manager = await RunningManager.start(host("m"), { settings: { PSK } });
     const managerUrl = `http://${host("m").address}:${MANAGER_PORT}`;
@@ -81,6 +82,23 @@ describeWith(LAB_NEEDS, "NAT and roaming", () => {
   afterAll(async () => {
     await lab?.[Symbol.asyncDispose]();
   });
+
+  test("hub and spoke: the hub lists /32s, the spokes the whole /24: edges hub–spoke only, one network", async () => {
+    // From spoke to spoke by the hub, so that there is traffic which a guess could take for an edge.
+    expect(await host("home").pingUntil("10.9.0.3")).toBe(true);
+    const { edges, networks } = await eventually("both tunnels are up", async () => {
+      const now = await topology();
+      return now.edges.filter(({ layer, state }) => layer === "wireguard" && state === "up").length >= 2 ? now : null;
+    });
+    const pairs = edges
+      .filter(({ layer }) => layer === "wireguard")
+      .map(({ a, b }) => [a.node, b.node].map((id) => [...ids].find(([, own]) => own === id)?.[0] ?? id).sort());
+    expect(pairs.sort()).toEqual([
+      ["home", "hub"],
+      ["hub", "rover"],
+    ]);
+    expect(networks).toHaveLength(1);
+  }, 30_000);
 
   test("nat: true at the end behind the masquerading router, and at no other", async () => {
     // The hub says so with its first report after home's own.
