@@ -44,9 +44,11 @@ export function factsOf(report: Report, before: Facts | null): Facts {
 
 /** null: the interfaces could not be read. */
 function goneOf(report: Report, carriers: readonly Underlay[]): string[] | null {
-  if (report.interfaces === null || report.interfaces.length === 0) return null;
-  const present = new Set(report.interfaces.map((item) => item.name));
-  return carriers.map((underlay) => underlay.interface).filter((name) => !present.has(name));
+  const { interfaces } = report;
+  if (interfaces === null || interfaces.length === 0) return null;
+  return carriers
+    .map((underlay) => underlay.interface)
+    .filter((name) => !interfaces.some((item) => item.name === name));
 }
 
 export function isDown(item: Pick<Interface, "up" | "carrier">): boolean {

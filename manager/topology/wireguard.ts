@@ -126,7 +126,7 @@ export class WireguardLayer {
     const shown = new Set<Seat>();
     const recheck = new Set<Arc>();
     const moved = new Set<Seat>();
-    const told: { seat: Seat; peers: readonly Peer[] }[] = [];
+    const told: Seat[] = [];
     for (const item of report.wireguard) {
       const seat = this.#seatOf(agent, item, shown, at, first, recheck);
       if (seat === null) continue;
@@ -135,7 +135,7 @@ export class WireguardLayer {
       this.#configure(seat, item, effective, moved);
       seat.heardAt = now;
       this.#list(seat, item.peers, at, first, recheck);
-      told.push({ seat, peers: item.peers });
+      told.push(seat);
     }
     for (const seat of [...agent.seats]) {
       if (shown.has(seat)) continue;
@@ -149,16 +149,7 @@ export class WireguardLayer {
       for (const theirs of this.#meantFor(arc.seat, arc.link.other(arc.seat))) this.#resolve(theirs, at, now);
     }
     for (const seat of moved) this.networks.readdressed(seat);
-    for (const { seat, peers } of told) {
-      if (seat.order !== null) {
-        for (const arc of seat.order) this.#sample(arc, report, effective, at, rerouted);
-        continue;
-      }
-      for (const peer of peers) {
-        const arc = seat.arcs.get(peer.public_key);
-        if (arc !== undefined) this.#sample(arc, report, effective, at, rerouted);
-      }
-    }
+    for (const seat of told) for (const arc of seat.arcs.values()) this.#sample(arc, report, effective, at, rerouted);
     for (const seat of agent.seats) for (const link of seat.links.values()) this.judge(link, at, now);
   }
 

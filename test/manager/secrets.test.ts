@@ -1,29 +1,22 @@
 // The manager's own secrets on disk: private, made once, and refused or mended where they are not as they should be.
 import { afterEach, beforeEach, expect, test } from "bun:test";
-import {
-  chmodSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  symlinkSync,
-  writeFileSync,
-} from "node:fs";
-import { tmpdir } from "node:os";
+import { chmodSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { loadAdminToken, loadManagerKey } from "../../manager/secrets.ts";
-import { createLog } from "../../shared/log.ts";
+import type { Log } from "../../shared/log.ts";
+import { keptLog, ownDirectory } from "../agent/support.ts";
 
+let own: ReturnType<typeof ownDirectory>;
 let directory: string;
 let lines: string[];
+let log: Log;
 beforeEach(() => {
-  directory = mkdtempSync(join(tmpdir(), "kattila-secrets-"));
-  lines = [];
+  own = ownDirectory();
+  directory = own.path;
+  ({ log, lines } = keptLog());
 });
-afterEach(() => rmSync(directory, { recursive: true, force: true }));
+afterEach(() => own[Symbol.dispose]());
 
-const log = createLog("debug", (line) => lines.push(line));
 const NOW = 1_795_442_044_000;
 const LOAD: Record<string, () => Promise<string>> = {
   manager_key: async () => (await loadManagerKey(directory, log, NOW)).publicKey,
