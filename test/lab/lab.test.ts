@@ -136,6 +136,37 @@ describeWith([...LAB_NEEDS, "dnsmasq"], "lab", () => {
     expect((await ask()).exitCode).not.toBe(0);
   }, 30_000);
 
+  test("a program that was stopped goes on or ends as it is told, and nothing of it is left", async () => {
+    const enteringWith = (word: string) =>
+      readdirSync("/proc").filter((entry) => {
+        try {
+          return readFileSync(`/proc/${entry}/cmdline`, "utf8").includes(word);
+        } catch {
+          return false;
+        }
+      });
+    let left: { exited: Promise<number> };
+    {
+      await using lab = await createLab("stopped");
+      const host = await lab.host("solo");
+      const stopped = async () => {
+        const program = await host.spawn(["sleep", "7531"]);
+        expect(program.kill("SIGSTOP")).toBe(true);
+        await Bun.sleep(200); // for the nsenter that stops with it
+        return program;
+      };
+      const woken = await stopped();
+      woken.kill("SIGCONT");
+      expect(await woken.stop()).toBe(143);
+      const killed = await stopped();
+      killed.kill("SIGKILL");
+      expect(await killed.exited).toBe(137);
+      left = await stopped();
+    }
+    expect(await left.exited).toBe(137);
+    expect(enteringWith("7531")).toEqual([]);
+  }, 30_000);
+
   test("a lab whose process is killed outright leaves no process and no interface", async () => {
     const script = `
       import { createLab } from ${JSON.stringify(`${import.meta.dir}/lab.ts`)};

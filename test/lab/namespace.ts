@@ -65,6 +65,8 @@ export type NamespaceOptions = {
 
 export class Namespace {
   private logs = 0;
+  /** An nsenter each. It stops itself when its program is stopped, and stays so unless it is told to go on. */
+  private readonly spawned: Subprocess[] = [];
   private constructor(
     readonly hostname: string,
     readonly dir: string,
@@ -168,6 +170,7 @@ export class Namespace {
     });
     closeSync(log);
     child.unref();
+    this.spawned.push(child);
     const exited = child.exited.then((code) => code);
     const output = () => readFileSync(logFile, "utf8");
     const pid = await childOf(child, output);
@@ -177,6 +180,8 @@ export class Namespace {
         return process.kill(pid, signal);
       } catch {
         return false;
+      } finally {
+        if (signal !== "SIGSTOP") child.kill("SIGCONT");
       }
     };
     return {
@@ -211,6 +216,7 @@ export class Namespace {
   async kill(): Promise<void> {
     // The holder itself, not the unshare above it: pid 1 is reaped only after everything else inside has ended.
     if (this.alive) process.kill(this.pid, "SIGKILL");
+    for (const child of this.spawned) child.kill("SIGCONT"); // it has a program to reap, or pid 1 waits for ever
     await this.holder.exited;
   }
 }
