@@ -8,6 +8,8 @@ import type { Log } from "../shared/log.ts";
 
 const UUID_V4 = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
 const PUBLIC_KEY = /^[A-Za-z0-9+/]{43}=$/;
+/** Whose machine a state is: the second line of agent_key (until 0.1.0 of agent_id.txt). */
+const MACHINE = /^machine ([0-9a-f]{64})$/;
 /** Longer than any write of the tick takes; shorter than an operator's patience. */
 const TICK_LOCK_MS = 3000;
 
@@ -31,6 +33,11 @@ function machineHash(path: string): string | null {
   }
 }
 
+/** What agent_key holds: the seed, and whose machine this is where the machine says. */
+function keyFile(key: SigningKey, machine: string | null): string {
+  return `${key.seed}\n${machine === null ? "" : `machine ${machine}\n`}`;
+}
+
 export class Identity {
   agentId = "";
   key!: SigningKey;
@@ -40,8 +47,6 @@ export class Identity {
   movedHere = false;
   readonly #options: IdentityOptions;
   #tick: number | null = null;
-  /** The key was made by this start: no tick was used with it. */
-  #isNew = false;
 
   private constructor(options: IdentityOptions) {
     this.#options = options;
@@ -74,50 +79,55 @@ export class Identity {
   }
 
   async #load(): Promise<void> {
-    const { log, fixedManagerKey, machineIdPath = "/etc/machine-id" } = this.#options;
-    const machine = machineHash(machineIdPath);
-    let idText = this.#read("agent_id.txt");
-    if (idText !== null) {
-      const [id, machineLine] = idText.trim().split("\n");
-      const was = machineLine?.replace(/^machine /, "") ?? null;
-      if (!UUID_V4.test(id ?? "")) {
-        this.#broken("agent_id.txt", "this agent takes a new identity");
-        this.#dropKey();
-        idText = null;
-      } else if (machine !== null && was !== null && was !== "" && was !== machine) {
-        log.error("machine_changed", {
-          effect: "this state was copied from another machine: a new identity is taken, the outbox is emptied",
-          old_agent_id: id!,
-        });
-        this.movedHere = true;
-        this.#dropKey();
-        idText = null;
-      } else this.agentId = id!;
+    const { log, fixedManagerKey } = this.#options;
+    const idText = this.#read("agent_id.txt");
+    const [id = "", idMachine] = (idText ?? "").trim().split("\n");
+    let knowsId = UUID_V4.test(id);
+    if (idText !== null && !knowsId) {
+      this.#broken("agent_id.txt", "this agent takes a new identity");
+      this.#dropKey();
     }
     const keyText = this.#read("agent_key");
+    const [seed = "", keyMachine] = (keyText ?? "").trim().split("\n");
     let key: SigningKey | null = null;
     if (keyText !== null) {
       try {
-        key = await signingKey(keyText.trim());
+        if (keyMachine !== undefined && !MACHINE.test(keyMachine)) throw new Error("cut off");
+        key = await signingKey(seed);
       } catch {
         this.#broken("agent_key", "this agent takes a new identity");
-        idText = null;
       }
     }
-    if (key === null) {
-      key = await signingKey();
-      writePrivate(this.#path("agent_key"), `${key.seed}\n`);
-      rmSync(this.#path("agent_tick"), { force: true });
-      this.#isNew = true;
-      // An id whose key is gone can only be refused.
-      idText = null;
+    const was = MACHINE.exec(keyMachine ?? idMachine ?? "")?.[1] ?? null;
+    const machine = this.#machine();
+    if (knowsId && machine !== null && was !== null && was !== machine) {
+      log.error("machine_changed", {
+        effect: "this state was copied from another machine: a new identity is taken, the outbox is emptied",
+        old_agent_id: id,
+      });
+      this.movedHere = true;
+      key = null;
     }
-    this.key = key;
-    if (idText === null) this.#writeId(crypto.randomUUID());
+    if (key === null) {
+      await this.#newKey();
+      // An id whose key is gone can only be refused.
+      knowsId = false;
+    } else {
+      this.key = key;
+      const text = keyFile(key, machine ?? was);
+      if (text !== keyText) writePrivate(this.#path("agent_key"), text);
+    }
+    if (!knowsId) this.#writeId(crypto.randomUUID());
+    else if (idMachine === undefined) this.agentId = id;
+    else this.#writeId(id);
     const pinned = this.#read("manager_key.pub")?.trim() ?? null;
     if (pinned !== null && !PUBLIC_KEY.test(pinned))
       this.#broken("manager_key.pub", "the manager's key is learned anew at a direct delivery");
     this.managerKey = fixedManagerKey ?? (pinned !== null && PUBLIC_KEY.test(pinned) ? pinned : null);
+  }
+
+  #machine(): string | null {
+    return machineHash(this.#options.machineIdPath ?? "/etc/machine-id");
   }
 
   #dropKey(): void {
@@ -125,9 +135,17 @@ export class Identity {
     rmSync(this.#path("agent_tick"), { force: true });
   }
 
+  /** A key that used no tick yet. Whenever it is killed, the next start finds no key, or one with its tick. */
+  async #newKey(): Promise<void> {
+    this.#dropKey();
+    this.#tick = null;
+    this.key = await signingKey();
+    writePrivate(this.#path("agent_tick"), "0\n");
+    writePrivate(this.#path("agent_key"), keyFile(this.key, this.#machine()));
+  }
+
   #writeId(id: string): void {
-    const machine = machineHash(this.#options.machineIdPath ?? "/etc/machine-id");
-    writePrivate(this.#path("agent_id.txt"), `${id}\n${machine === null ? "" : `machine ${machine}\n`}`);
+    writePrivate(this.#path("agent_id.txt"), `${id}\n`);
     this.agentId = id;
   }
 
@@ -158,11 +176,7 @@ export class Identity {
 
   /** A new identity: id, key and tick. The caller empties the outbox. */
   async renew(): Promise<void> {
-    this.#dropKey();
-    this.#tick = null;
-    this.#isNew = true;
-    this.key = await signingKey();
-    writePrivate(this.#path("agent_key"), `${this.key.seed}\n`);
+    await this.#newKey();
     this.#writeId(crypto.randomUUID());
   }
 
@@ -170,7 +184,7 @@ export class Identity {
     const text = this.#read("agent_tick");
     // No tick counts faster than one a second, so the seconds since 1970 are above all that this identity used.
     const lost = Math.floor(this.#now() / 1000);
-    if (text === null) return this.#isNew ? 0 : lost;
+    if (text === null) return lost;
     const tick = Number(text.trim());
     if (/^[0-9]{1,15}\n?$/.test(text) && Number.isSafeInteger(tick)) return tick;
     this.#broken("agent_tick", "counting goes on from the seconds since 1970");

@@ -279,6 +279,7 @@ describe("beside a manager", () => {
     expect(id()).not.toBe(before);
     expect(readFileSync(join(state, "agent_key"), "utf8")).not.toBe(key);
     expect((await run(["-once"])).stdout).toStartWith(`delivered 1 report as ${id()}, direct: 200 accepted`);
+    expect(readFileSync(join(state, "agent_tick"), "utf8")).toBe("1\n");
   });
 
   test("-discover, of a host without WireGuard: a table's line, or [] as JSON; takes no lock and makes nothing", async () => {

@@ -56,10 +56,31 @@ describe("made and kept", () => {
     expect(events()).toEqual([]);
   });
 
-  test("the machine's id itself is not in it", async () => {
-    await open();
-    expect(read("agent_id.txt")).toMatch(/^[0-9a-f-]{36}\nmachine [0-9a-f]{64}\n$/);
-    expect(read("agent_id.txt")).not.toContain("4c7ff6a40a3b4a538f001a2b3c4d5e6f");
+  test("agent_id.txt holds the id alone; the machine stands with the key, as a hash", async () => {
+    const { agentId, key } = await open();
+    expect(read("agent_id.txt")).toBe(`${agentId}\n`);
+    expect(read("agent_key")).toMatch(/^[A-Za-z0-9+/]{43}=\nmachine [0-9a-f]{64}\n$/);
+    expect(read("agent_key")).toStartWith(key.seed);
+    expect(read("agent_key")).not.toContain("4c7ff6a40a3b4a538f001a2b3c4d5e6f");
+  });
+
+  test("state of 0.1.0, with the machine beside the id: is taken over, and checked", async () => {
+    const first = await open();
+    const older = (id: string) => {
+      const [seed, machine] = read("agent_key").split("\n");
+      fs.writeFileSync(file("agent_key"), `${seed}\n`);
+      fs.writeFileSync(file("agent_id.txt"), `${id}\n${machine}\n`);
+    };
+    const files = () => [read("agent_id.txt"), read("agent_key")];
+    const before = files();
+    older(first.agentId);
+    const again = await open();
+    expect([again.agentId, again.key.publicKey, again.movedHere]).toEqual([first.agentId, first.key.publicKey, false]);
+    expect(files()).toEqual(before);
+    older(first.agentId);
+    fs.writeFileSync(machineIdPath, "00000000000000000000000000000001\n");
+    const moved = await open();
+    expect([moved.movedHere, moved.agentId === first.agentId]).toEqual([true, false]);
   });
 
   test("no log tells the key", async () => {
@@ -173,6 +194,13 @@ describe("the tick", () => {
     expect(fs.readFileSync(file(`agent_tick.broken-${NOW}`), "utf8")).toBe(text);
   });
 
+  test("begins at 1 also where one start made the identity and the next collects", async () => {
+    await open();
+    expect(await (await open()).nextTick()).toBe(1);
+    await (await open()).renew();
+    expect(await (await open()).nextTick()).toBe(1);
+  });
+
   test("gone, with a key that used some: counted on from the seconds since 1970", async () => {
     await (await open()).nextTick();
     fs.rmSync(file("agent_tick"));
@@ -185,6 +213,7 @@ describe("files that are broken", () => {
     ["agent_id.txt", 10],
     ["agent_id.txt", 0],
     ["agent_key", 10],
+    ["agent_key", 60],
     ["agent_key", 0],
   ])("%s cut off at %i bytes: set aside, a new identity, said loudly", async (name, bytes) => {
     const first = await open();
@@ -254,6 +283,7 @@ describe("files that are broken", () => {
   test("a tick, or a file about to be made, as a symbolic link: refused, and nothing is written through it", async () => {
     const identity = await open();
     fs.writeFileSync(file("elsewhere"), "7\n");
+    fs.rmSync(file("agent_tick"));
     fs.symlinkSync(file("elsewhere"), file("agent_tick"));
     await expect(identity.nextTick()).rejects.toThrow("is a symbolic link");
     fs.symlinkSync(file("elsewhere"), file("manager_key.pub"));
