@@ -217,7 +217,7 @@ export class Delivery {
   // --- one message
 
   async #send(entry: Entry, fromOutbox: boolean): Promise<Result> {
-    const { identity, outbox, psk, log } = this.options;
+    const { psk } = this.options;
     const tried = new Set<string>();
     let last: Result | null = null;
     let registrations = 0;
@@ -251,10 +251,6 @@ export class Delivery {
       }
       const next = await this.#after(result, entry, fromOutbox, tried, key);
       if (next === "again") continue;
-      if (result.action === "new_identity") {
-        outbox.clear();
-        log.error("new_identity", { agent_id: identity.agentId, reason: "the manager asked for it" });
-      }
       return result;
     }
     return last ?? this.#nothing("gave up after too many answers");
@@ -297,8 +293,10 @@ export class Delivery {
         if (fromOutbox) outbox.replace(entry);
         return "again";
       case "new_identity":
+        outbox.clear();
         await identity.renew();
         this.#registered = false;
+        log.error("new_identity", { agent_id: identity.agentId, reason: "the manager asked for it" });
         return "done";
       case "learn_manager":
         // Over a direct way alone, and only by registering anew.

@@ -241,6 +241,31 @@ test("asked for a new identity: the outbox is emptied, the next report goes unde
   expect(stored().at(-1)).toEqual({ agent_id: own.agent.identity.agentId, tick: 1 });
 });
 
+test("the answer lost that asked for a new identity: a restart hears it when it registers, and empties the outbox too", async () => {
+  const own = await start();
+  await send(own);
+  const before = own.agent.identity.agentId;
+  const reset = await fetch(`${manager.url}/status/admin/reset`, {
+    method: "POST",
+    headers: { Authorization: `Bearer ${manager.adminToken}`, "Content-Type": "application/json" },
+    body: JSON.stringify({ agent_id: before, regenerate: true }),
+  });
+  expect(reset.status).toBe(200);
+  gate.instead = async (forward) => {
+    await forward();
+    return new Response(null, { status: 502 });
+  };
+  await send(own);
+  gate.instead = null;
+  const again = await restart(own);
+  expect([again.agent.identity.agentId, again.agent.outbox.length]).toEqual([before, 1]);
+  await send(again);
+  expect([last(again), again.agent.outbox.length]).toEqual([[410, "reset", "new_identity"], 0]);
+  expect([events(again, "new_identity"), again.agent.identity.agentId === before]).toEqual([1, false]);
+  expect(await send(again)).toBe(true);
+  expect(stored().slice(1)).toEqual([{ agent_id: again.agent.identity.agentId, tick: 1 }]);
+});
+
 test("what waited goes oldest first, one at a time, then the newest", async () => {
   const own = await start();
   gate.instead = () => new Response(null, { status: 500 });
