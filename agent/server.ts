@@ -1,8 +1,8 @@
 // Owns the agent's own endpoints: health, what it tells its peers, relay and reset; and who may ask. Four routes: no
 // framework is loaded for them, for the agent's memory is somebody's router's.
 import { readEnvelope, seal, verifyMac, verifySignature } from "../shared/envelope.ts";
-import { parseObject } from "../shared/json.ts";
-import { MAX_BODY_BYTES } from "../shared/limits.ts";
+import { firstIssue, parseObject } from "../shared/json.ts";
+import { DATA_VERSION, MAX_BODY_BYTES } from "../shared/limits.ts";
 import { listening } from "../shared/listen.ts";
 import { type Log, reason } from "../shared/log.ts";
 import { canonicalAddress, contains, isLoopback, parseAddress, type Prefix } from "../shared/net.ts";
@@ -174,7 +174,7 @@ export function createAgentApp(options: ServerOptions): (request: Request, remot
     }
     const parsed = parseObject(read.envelope.data);
     const value = parsed.ok ? parsed.value : {};
-    const answer = async (status: number, code: string, message: string) => {
+    const answer = async (status: number, code: string, message: string, extra: Partial<Ack> = {}) => {
       const nonce = typeof value["nonce"] === "string" ? value["nonce"].slice(0, 64) : null;
       const ack: Ack = {
         v: 1,
@@ -185,14 +185,20 @@ export function createAgentApp(options: ServerOptions): (request: Request, remot
         agent_id: identity.agentId,
         tick: null,
         server_time_at: now(),
+        ...extra,
       };
       return json(status, await seal(JSON.stringify(ack), psk.psks[index]!, identity.key));
     };
     if (!parsed.ok) return answer(400, "malformed", `data: ${parsed.message}`);
     if (value["type"] !== "reset") return answer(403, "wrong_type", "this endpoint takes reset");
+    if (typeof value["v"] === "number" && Number.isInteger(value["v"]) && value["v"] > DATA_VERSION)
+      return answer(422, "version", `v: this agent reads data up to version ${DATA_VERSION}`, { field: "v" });
     const { resetSchema } = await import("../shared/report.ts");
     const checked = resetSchema.safeParse(value);
-    if (!checked.success) return answer(422, "schema", "the reset does not fit its schema");
+    if (!checked.success) {
+      const { field, message } = firstIssue(checked.error);
+      return answer(422, "schema", `${field}: ${message}`, { field });
+    }
     if (Math.abs(checked.data.sent_at - now()) > RESET_SKEW_MS)
       return answer(401, "clock_skew", "a reset is good for 60 s");
     if (checked.data.agent_id !== identity.agentId) return answer(404, "unknown_agent", "this agent has another id");

@@ -4,7 +4,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { createAgentApp, mayAsk, serveAgent, type AgentServer } from "../../agent/server.ts";
 import { newNonce, seal, type SigningKey, signingKey } from "../../shared/envelope.ts";
 import { formatPrefix, parsePrefix } from "../../shared/net.ts";
-import type { Envelope, Report } from "../../shared/report.ts";
+import type { Ack, Envelope, Report } from "../../shared/report.ts";
 import { VERSION } from "../../shared/version.ts";
 import { say } from "../manager/support.ts";
 import { capturedHost, type OwnAgent, ownAgent, tunnel } from "./support.ts";
@@ -357,12 +357,29 @@ describe("reset", () => {
     ["a relay's bytes", { type: "relay" }, 403, "wrong_type"],
     ["no type", { type: undefined }, 403, "wrong_type"],
     ["for another agent", { agent_id: "0f9b5e9e-3a3c-4d0b-9b53-9b7e0e3f1a55" }, 404, "unknown_agent"],
+    ["of a version that it does not know", { v: 2 }, 422, "version"],
+    ["without a version", { v: undefined }, 422, "schema"],
     ["for no agent", { agent_id: "../../x" }, 422, "schema"],
     ["without a time", { sent_at: undefined }, 422, "schema"],
     ["with a nonce that is none", { nonce: "x" }, 422, "schema"],
   ])("%s, signed by the manager, also from loopback", async (_name, over, status, code) => {
     for (const remote of ["10.0.0.9", "127.0.0.1"])
       expect(await send(await sealed(manager, over), remote)).toEqual({ status, code });
+    unchanged();
+  });
+
+  test("that does not fit its schema: the answer names the field", async () => {
+    const answer = createAgentApp(own.server);
+    const said = await answer(
+      new Request("http://agent/status/reset", {
+        method: "POST",
+        headers: { "Content-Type": "application/json" },
+        body: JSON.stringify(await sealed(manager, { nonce: "x" })),
+      }),
+      "127.0.0.1",
+    );
+    const ack = JSON.parse(((await said.json()) as Envelope).data) as Ack;
+    expect([ack.code, ack.field, ack.message]).toEqual(["schema", "nonce", "nonce: must be 32 lowercase hex digits"]);
     unchanged();
   });
 
