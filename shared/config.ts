@@ -82,8 +82,7 @@ export function settings(environment: Environment) {
     resolvers(name: string): string[] | null {
       return (
         items(name)?.map((item) => {
-          if (parseAddress(item) !== null) return item;
-          if (parseEndpoint(item) !== null) return item;
+          if (parseAddress(item) !== null || (parseEndpoint(item)?.port ?? 0) > 0) return item;
           throw new SettingError(
             name,
             item,
@@ -98,6 +97,13 @@ export function settings(environment: Environment) {
       if (value === null) return null;
       if (value.length > 253 || !/^(?!-)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?$/.test(value)) {
         throw new SettingError(name, value, "must be a DNS name such as kattila.example.com");
+      }
+      if (parseAddress(value) !== null) {
+        throw new SettingError(
+          name,
+          value,
+          "must be a DNS name such as kattila.example.com; a resolver's address goes into DNS_SERVERS",
+        );
       }
       return value;
     },
@@ -125,7 +131,7 @@ export function settings(environment: Environment) {
     publicKey(name: string): string | null {
       const value = raw(name);
       if (value === null) return null;
-      if (!/^[A-Za-z0-9+/]{43}=$/.test(value))
+      if (!/^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$/.test(value))
         throw new SettingError(name, value, "must be a public key: base64 of 32 bytes");
       return value;
     },

@@ -41,6 +41,8 @@ export type PskStatus = {
 
 /** PSK, else PSK_FILE, else DNS, else `kattila.psk` in the state directory. @throws SettingError */
 export function pskOrigin(setting: Settings, stateDirectory: string, create: boolean): PskOrigin {
+  const name = setting.hostname("DNS");
+  const servers = setting.resolvers("DNS_SERVERS");
   const value = setting.text("PSK");
   if (value !== null) {
     const checked = checkPsk(value);
@@ -49,8 +51,6 @@ export function pskOrigin(setting: Settings, stateDirectory: string, create: boo
   }
   const path = setting.text("PSK_FILE");
   if (path !== null) return { kind: "file", path };
-  const name = setting.hostname("DNS");
-  const servers = setting.resolvers("DNS_SERVERS");
   if (name !== null) return { kind: "dns", name, servers };
   return { kind: "default", path: join(stateDirectory, "kattila.psk"), create };
 }

@@ -94,8 +94,16 @@ const WRONG: [environment: Record<string, string>, line: string][] = [
   [{ DNS: "-x.example.com" }, `DNS="-x.example.com": ${NAME}`],
   [{ DNS: "a..b" }, `DNS="a..b": ${NAME}`],
   [{ DNS: "http://a.b" }, `DNS="http://a.b": ${NAME}`],
+  // What wg-quick's DNS= takes.
+  [{ DNS: "10.0.0.53" }, `DNS="10.0.0.53": ${NAME}; a resolver's address goes into DNS_SERVERS`],
+  // Wrong also where another source goes first: it would be wrong on the day that one is taken away.
+  [{ PSK, DNS: "a..b" }, `DNS="a..b": ${NAME}`],
+  [{ PSK, DNS_SERVERS: "dns.example.com" }, `DNS_SERVERS="dns.example.com": ${RESOLVERS}`],
+  [{ PSK_FILE: "/x", DNS: "a..b" }, `DNS="a..b": ${NAME}`],
+  [{ PSK_FILE: "/x", DNS_SERVERS: "dns.example.com" }, `DNS_SERVERS="dns.example.com": ${RESOLVERS}`],
   [{ DNS: "a.b", DNS_SERVERS: "dns.example.com" }, `DNS_SERVERS="dns.example.com": ${RESOLVERS}`],
   [{ DNS: "a.b", DNS_SERVERS: "10.0.0.53:99999" }, `DNS_SERVERS="10.0.0.53:99999": ${RESOLVERS}`],
+  [{ DNS: "a.b", DNS_SERVERS: "10.0.0.53:0" }, `DNS_SERVERS="10.0.0.53:0": ${RESOLVERS}`],
   [{ MANAGER_URL: "10.0.0.1:5086" }, `MANAGER_URL="10.0.0.1:5086": ${URLS}`],
   [{ MANAGER_URL: "ftp://10.0.0.1" }, `MANAGER_URL="ftp://10.0.0.1": ${URLS}`],
   [{ MANAGER_URL: "http://10.0.0.1,http://" }, `MANAGER_URL="http://": ${URLS}`],
@@ -106,6 +114,8 @@ const WRONG: [environment: Record<string, string>, line: string][] = [
   [{ MANAGER_URL: `http//me:${CANARY}@10.0.0.1` }, `MANAGER_URL: ${URLS}`],
   [{ MANAGER_URL: `ftp://me:${CANARY}@10.0.0.1` }, `MANAGER_URL: ${URLS}, without user or password`],
   [{ MANAGER_KEY: "abc" }, 'MANAGER_KEY="abc": must be a public key: base64 of 32 bytes'],
+  // The last digit of 32 bytes has two bits: no key reads so.
+  [{ MANAGER_KEY: `${"B".repeat(43)}=` }, `MANAGER_KEY="${"B".repeat(43)}=": must be a public key: base64 of 32 bytes`],
   [{ REPORT_INTERVAL: "0" }, `REPORT_INTERVAL="0": ${INTERVAL}`],
   [{ REPORT_INTERVAL: "86401" }, `REPORT_INTERVAL="86401": ${INTERVAL}`],
   [{ REPORT_INTERVAL: "30s" }, `REPORT_INTERVAL="30s": ${INTERVAL}`],
