@@ -11,6 +11,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { createSocket } from "node:dgram";
+import { createServer } from "node:net";
 import { Resolver } from "node:dns/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -246,6 +247,7 @@ async function dnsmasq(port: number, directory: string, strings: string[]): Prom
       (error: { code?: string }) => error.code,
     );
     if (code === "answered" || code === "ENOTFOUND" || code === "ENODATA") break;
+    if (child.exitCode !== null) throw new Error(`dnsmasq ended: ${await new Response(child.stderr).text()}`);
     await Bun.sleep(50);
   }
   return {
@@ -256,12 +258,26 @@ async function dnsmasq(port: number, directory: string, strings: string[]): Prom
   };
 }
 
+/**
+ * A port that nothing listens on, by UDP and TCP: dnsmasq takes both. Below those that the kernel hands out (32768 on), or
+ * another program's socket takes it while nobody listens yet.
+ */
 async function freePort(): Promise<number> {
-  const socket = createSocket("udp4");
-  await new Promise<void>((resolve) => socket.bind(0, "127.0.0.1", resolve));
-  const { port } = socket.address();
-  await new Promise<void>((resolve) => socket.close(() => resolve()));
-  return port;
+  for (;;) {
+    const port = 20_000 + Math.floor(Math.random() * 12_000);
+    const [udp, tcp] = [createSocket("udp4"), createServer()];
+    const bound = (socket: typeof udp | typeof tcp, bind: (done: () => void) => void) =>
+      new Promise<boolean>((resolve) => {
+        socket.once("error", () => resolve(false));
+        bind(() => resolve(true));
+      });
+    const free =
+      (await bound(udp, (done) => udp.bind(port, "127.0.0.1", done))) &&
+      (await bound(tcp, (done) => tcp.listen(port, "127.0.0.1", done)));
+    udp.close();
+    tcp.close();
+    if (free) return port;
+  }
 }
 
 describeWith(["dnsmasq"], "DNS (dnsmasq)", () => {
