@@ -58,17 +58,18 @@ export function pskOrigin(setting: Settings, stateDirectory: string, create: boo
 type Fetched = { ok: true; psk: string; weak: boolean } | { ok: false; error: PskError };
 
 async function fetchFile(path: string): Promise<Fetched> {
-  const unavailable = (message: string): Fetched => ({ ok: false, error: { reason: "unavailable", message } });
+  const failed = (reason: PskError["reason"], message: string): Fetched => ({ ok: false, error: { reason, message } });
   let text: string;
   try {
     const stat = await fs.stat(path);
-    if ((stat.mode & 0o077) !== 0) return unavailable(`${path} can be read by others: chmod 600 ${path}`);
+    if (!stat.isFile()) return failed("unusable", `${path} is not a file`);
+    if ((stat.mode & 0o077) !== 0) return failed("unusable", `${path} can be read by others: chmod 600 ${path}`);
     text = await fs.readFile(path, "utf8");
   } catch (error) {
-    return unavailable(`cannot read ${path} (${(error as { code?: string }).code ?? "error"})`);
+    return failed("unavailable", `cannot read ${path} (${(error as { code?: string }).code ?? "error"})`);
   }
   const checked = checkPsk(text);
-  return checked.ok ? checked : { ok: false, error: { reason: "unusable", message: `${path}: ${checked.message}` } };
+  return checked.ok ? checked : failed("unusable", `${path}: ${checked.message}`);
 }
 
 async function fetchDns(name: string, servers: string[] | null): Promise<Fetched> {
@@ -180,17 +181,30 @@ export class PskSource {
     };
   }
 
-  /** Loads the ring, asks the source once, and keeps asking. A source that is down is no error here: the ring serves. */
+  /**
+   * Loads the ring, asks the source once, and keeps asking. A source that is down is no error here: the ring serves.
+   * @throws SettingError where there is no key, and PSK_FILE names what only an operator can mend.
+   */
   async start(): Promise<void> {
     this.#load();
     await this.refresh();
+    this.#refuseUnusable();
   }
 
-  /** Loads and asks once, without a timer: for the command-line's single shots. */
+  /** Loads and asks once, without a timer: for the command-line's single shots. @throws SettingError as start */
   async once(): Promise<void> {
     this.#load();
     this.#stopped = true;
     await this.refresh();
+    this.#refuseUnusable();
+  }
+
+  /** A file that is not there yet is waited for; one that is there and no key's is a wrong setting. */
+  #refuseUnusable(): void {
+    const { origin } = this.options;
+    if (origin.kind !== "file" || this.#ring.length > 0 || this.#error?.reason !== "unusable") return;
+    this.stop();
+    throw new SettingError("PSK_FILE", origin.path, this.#error.message);
   }
 
   stop(): void {

@@ -153,6 +153,23 @@ describe("a wrong setting: one line that names it, its value and what is allowed
     expect(exitCode).toBe(2);
   });
 
+  test("a PSK's file that is too short, on a first start: also an agent's", async () => {
+    const directory = workplace({ short: CANARY });
+    const line = 'PSK_FILE="short": short: the PSK has 6 bytes; it needs 16 or more (32 recommended)\n';
+    const environment = { PSK_FILE: "short", LOG_LEVEL: "error" };
+    expect(await runManager([], directory, environment)).toEqual({
+      exitCode: 2,
+      stdout: "",
+      stderr: `manager: ${line}`,
+    });
+    for (const flags of [[], ["-once"], ["-dump", "out"]])
+      expect(await runAgent(flags, directory, { ...environment, AGENT_LISTEN: "127.0.0.1", AGENT_PORT: "0" })).toEqual({
+        exitCode: 2,
+        stdout: "",
+        stderr: `agent: ${line}`,
+      });
+  });
+
   test("from .env alike; and an .env that cannot be read", async () => {
     const directory = workplace({ ".env": "LOG_LEVEL=loud\n", ".env.local": "LOG_LEVEL=error\n" });
     expect(await runManager([], directory)).toMatchObject({

@@ -3,6 +3,7 @@ import { afterEach, describe, expect, spyOn, test } from "bun:test";
 import {
   chmodSync,
   existsSync,
+  mkdirSync,
   mkdtempSync,
   readFileSync,
   rmSync,
@@ -15,6 +16,7 @@ import { createServer } from "node:net";
 import { Resolver } from "node:dns/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { SettingError } from "../../shared/config.ts";
 import { createLog } from "../../shared/log.ts";
 import { type PskOrigin, PskSource } from "../../shared/psk_source.ts";
 import { describeWith } from "../support/needs.ts";
@@ -135,6 +137,47 @@ describe("PSK_FILE", () => {
     expect(ring.current).toBe(KEYS[0]!);
     expect(ring.status.error?.message).toContain("chmod 600");
   });
+
+  test.each([
+    ["that others can read", (path: string) => writeFileSync(path, KEYS[0]!, { mode: 0o644 }), "chmod 600"],
+    ["that is too short", (path: string) => writeFileSync(path, "Canary", { mode: 0o600 }), "the PSK has 6 bytes"],
+    [
+      "with a control character",
+      (path: string) => writeFileSync(path, `Canary\n${KEYS[0]}`, { mode: 0o600 }),
+      "control",
+    ],
+    ["that is a directory", (path: string) => mkdirSync(path), "is not a file"],
+  ])("one %s, and no ring: a wrong setting; with a ring that serves: none", async (_name, make, why) => {
+    const { directory, lines, source } = fresh();
+    const path = join(directory, "psk");
+    make(path);
+    for (const begin of ["start", "once"] as const) {
+      const error: unknown = await source({ kind: "file", path })
+        [begin]()
+        .catch((thrown: unknown) => thrown);
+      expect(error).toBeInstanceOf(SettingError);
+      expect((error as Error).message).toStartWith(`PSK_FILE="${path}": ${path}`);
+      expect((error as Error).message).toContain(why);
+    }
+    expect(lines.join("\n")).not.toContain("Canary");
+    writeFileSync(join(directory, "manager_psk_ring"), JSON.stringify({ v: 1, psks: [KEYS[1]], changed_at: null }), {
+      mode: 0o600,
+    });
+    const serving = source({ kind: "file", path });
+    await serving.start();
+    expect([serving.psks, serving.status.error?.reason]).toEqual([[KEYS[1]!], "unusable"]);
+  });
+
+  test("one that is not there yet is waited for", async () => {
+    const { directory, source } = fresh();
+    const path = join(directory, "psk");
+    const waiting = source({ kind: "file", path });
+    await waiting.start();
+    expect([waiting.psks, waiting.status.error?.reason]).toEqual([[], "unavailable"]);
+    writeFileSync(path, KEYS[0]!, { mode: 0o600 });
+    for (const until = Date.now() + 10_000; waiting.current === null && Date.now() < until;) await Bun.sleep(20);
+    expect(waiting.current).toBe(KEYS[0]!);
+  }, 15_000);
 
   test("a ring file that is cut short is set aside, said loudly", async () => {
     const { directory, lines, source } = fresh();
