@@ -7,8 +7,10 @@ import type { AgentSettings } from "./settings.ts";
 
 /** The first report waits up to this (or a tenth of the interval): a fleet that is rolled out at once spreads a little. */
 const START_JITTER_MS = 2000;
-/** SIGTERM ends in-flight work within 10 s. */
-const SHUTDOWN_MS = 7000;
+/** SIGTERM ends in-flight work within 10 s: all of it together has this long, a collection and the delivery after it. */
+const SHUTDOWN_MS = 8000;
+/** Of that, who asks this agent something now. */
+const SERVER_SHUTDOWN_MS = 1000;
 
 /** The first moment of the grid after `now`: missed ones are passed over, none is late by more than its own work. */
 export function nextOnGrid(origin: number, intervalMs: number, now: number): number {
@@ -87,9 +89,11 @@ export async function runDaemon(
   stopped = true;
   (wake as (() => void) | null)?.();
   agent.psk.stop();
-  await Promise.race([server.stop(false), Bun.sleep(1000)]);
-  await Promise.race([loop, Bun.sleep(SHUTDOWN_MS)]);
-  await agent.delivery.stop(SHUTDOWN_MS);
+  const deadline = performance.now() + SHUTDOWN_MS;
+  const left = () => Math.max(0, deadline - performance.now());
+  await Promise.race([server.stop(false), Bun.sleep(SERVER_SHUTDOWN_MS)]);
+  await Promise.race([loop, Bun.sleep(left())]);
+  await agent.delivery.stop(left());
   await server.stop(true);
   log.info("agent_stopped", { waiting: agent.outbox.length });
 }

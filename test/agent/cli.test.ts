@@ -361,6 +361,23 @@ describe("beside a manager", () => {
       await silent.stop(true);
     }, 20_000);
 
+    test("SIGTERM while wg hangs, and then the manager by each of its ways: within 10 s all together", async () => {
+      await end("SIGTERM");
+      const [bin, asked] = [join(own.path, "bin"), join(own.path, "asked")];
+      mkdirSync(bin);
+      writeFileSync(join(bin, "wg"), `#!/bin/sh\n: > ${asked}\nexec sleep 60\n`, { mode: 0o755 });
+      using silent = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Promise<Response>(() => {}) });
+      const ways = ["", "/second", "/third"].map((path) => `http://127.0.0.1:${silent.port}${path}`);
+      start({ PATH: `${bin}:${process.env["PATH"]}`, MANAGER_URL: ways.join(), REPORT_INTERVAL: "30" });
+      for (const until = Date.now() + 10_000; !existsSync(asked) && Date.now() < until;) await Bun.sleep(20);
+      const { exitCode, seconds } = await end("SIGTERM");
+      expect(exitCode).toBe(0);
+      expect(seconds).toBeLessThan(10);
+      // It was collected, and is kept.
+      expect(readdirSync(join(state, "agent_outbox")).filter((name) => name.endsWith(".json"))).toHaveLength(1);
+      await silent.stop(true);
+    }, 30_000);
+
     test("-once and a second daemon are refused: the state is held; -dump is not", async () => {
       const once = await run(["-once"]);
       expect(once).toEqual({
