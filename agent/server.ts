@@ -71,10 +71,17 @@ function isByAddress(hostname: string): boolean {
   );
 }
 
+/** Bun joins repeated headers, and lets equal lengths and two Hosts through; without a usable Host the URL is none. */
+function badFraming({ headers, url }: Request): string | null {
+  const length = headers.get("content-length");
+  if (length !== null && !/^[0-9]+$/.test(length)) return "Content-Length: send one number, once";
+  if (headers.get("host")?.includes(",") === true || !URL.canParse(url))
+    return "Host: send one host name or address, once";
+  return null;
+}
+
 async function readBody(request: Request): Promise<Uint8Array | Response> {
   const length = request.headers.get("content-length");
-  if (length !== null && !/^[0-9]+$/.test(length))
-    return refuse(400, "malformed", "Content-Length: send one number, once");
   if (length !== null && Number(length) > MAX_BODY_BYTES)
     return refuse(413, "too_large", `the body may have at most ${MAX_BODY_BYTES} bytes`);
   if (!/^application\/json\s*(;|$)/i.test(request.headers.get("content-type") ?? "")) {
@@ -214,8 +221,9 @@ export function createAgentApp(options: ServerOptions): (request: Request, remot
   };
 
   return async (request, remote) => {
-    // The Host header stands in the URL: what a stranger wrote there may be none.
-    if (!URL.canParse(request.url)) return refuse(400, "malformed", "Host: send a host name or an address");
+    const bad = badFraming(request);
+    // What follows on this connection may be the rest of the body, or a request: nobody can tell.
+    if (bad !== null) return refuse(400, "malformed", bad, { Connection: "close" });
     const { pathname, hostname } = new URL(request.url);
     const method = METHODS[pathname];
     if (method === undefined)

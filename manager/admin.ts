@@ -1,10 +1,10 @@
 // Owns what an administrator can change: forget, renew or block an agent, clear the fleet, acknowledge, silence.
 import * as z from "zod/mini";
-import { firstIssue, type JsonObject, parseObject } from "../shared/json.ts";
+import { firstIssue, type JsonObject } from "../shared/json.ts";
 import { agentIdSchema } from "../shared/report.ts";
 import { ALARM_CODES } from "./alarms/rule.ts";
 import type { Fleet } from "./fleet.ts";
-import { HttpError } from "./http.ts";
+import { HttpError, readObject } from "./http.ts";
 import type { Silence } from "./model.ts";
 import type { Store } from "./store/store.ts";
 
@@ -43,19 +43,6 @@ const expectSchema = z.strictObject({
   expected: z.boolean(),
 });
 const endSchema = z.strictObject({ end: z.string() });
-
-/** @throws HttpError 400 */
-function readObject(body: Uint8Array): JsonObject {
-  let text: string;
-  try {
-    text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(body);
-  } catch {
-    throw new HttpError(400, "malformed", "the body is not valid UTF-8");
-  }
-  const parsed = parseObject(text);
-  if (!parsed.ok) throw new HttpError(400, "malformed", parsed.message);
-  return parsed.value;
-}
 
 /** @throws HttpError 422 that names the field */
 function checked<T extends z.core.$ZodType>(schema: T, value: JsonObject): z.output<T> {

@@ -23,7 +23,7 @@ import { mermaid } from "./export/mermaid.ts";
 import { netjson } from "./export/netjson.ts";
 import type { Fleet } from "./fleet.ts";
 import { edgeHistory } from "./history.ts";
-import { errorResponse, HttpError, json, jsonList, NO_PAGE, query, readBody } from "./http.ts";
+import { errorResponse, HttpError, json, jsonList, NO_PAGE, query, readBody, readObject } from "./http.ts";
 import { type Answer, type Ingest, RETRY_AFTER_S } from "./ingest.ts";
 import { type Store, StoreError } from "./store/store.ts";
 import type { Stream } from "./stream.ts";
@@ -163,12 +163,7 @@ export function createApp(options: AppOptions): Hono<{ Bindings: Bindings }> {
     if (recent !== null && recent.count >= MAX_LOGIN_FAILURES) {
       throw new HttpError(429, "too_many", "too many wrong tokens: wait a minute", { "Retry-After": "60" });
     }
-    let token: unknown;
-    try {
-      token = (JSON.parse(new TextDecoder().decode(body)) as { token?: unknown } | null)?.token;
-    } catch {
-      throw new HttpError(400, "malformed", 'send {"token": "…"}');
-    }
+    const { token } = readObject(body);
     if (typeof token !== "string") throw new HttpError(422, "schema", "token: must be a string");
     const login = access.login(token.trim(), now());
     if (login === null) {

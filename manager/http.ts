@@ -1,6 +1,7 @@
 // Owns what every route shares: bounded bodies, error answers, query parameters, and the routes' table that makes 405 and
 // default-deny access possible.
 import type { ErrorResponse } from "../shared/api.ts";
+import { type JsonObject, parseObject } from "../shared/json.ts";
 
 /** An answer other than success: a status, a code and a remedy. The one error type of the routes. */
 export class HttpError extends Error {
@@ -104,6 +105,19 @@ export async function readBody(request: Request, limit: number): Promise<Uint8Ar
   }
   if (size === 0) throw new HttpError(400, "malformed", "the body is empty");
   return chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks, size);
+}
+
+/** The JSON object that a body is. @throws HttpError 400: not UTF-8, or what parseObject refuses. */
+export function readObject(body: Uint8Array): JsonObject {
+  let text: string;
+  try {
+    text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(body);
+  } catch {
+    throw new HttpError(400, "malformed", "the body is not valid UTF-8");
+  }
+  const parsed = parseObject(text);
+  if (!parsed.ok) throw new HttpError(400, "malformed", parsed.message);
+  return parsed.value;
 }
 
 /** Query parameters, each checked. Absent is null. @throws HttpError 400 that names the parameter. */
