@@ -107,6 +107,11 @@ export class Delivery {
     return this.#relayFirst ? this.#lastRelay : null;
   }
 
+  /** The manager's clock less this host's, where it is so far off that `sent_at` has to follow it; else 0. */
+  get clockOffsetMs(): number {
+    return this.#clockOffsetMs;
+  }
+
   /** Manager URLs, last good first. */
   get urls(): string[] {
     const { managerUrls } = this.options;

@@ -79,7 +79,8 @@ export class Relay {
       return refuse(422, "schema", `${field}: ${message}`);
     }
     const relay = checked.data;
-    if (Math.abs(relay.sent_at - this.#now()) > MAX_SKEW_MS)
+    // By the manager's clock, as far as this agent knows it, or by the host's: the sender may know only one of them.
+    if (Math.min(...this.#clocks().map((at) => Math.abs(relay.sent_at - at))) > MAX_SKEW_MS)
       return refuse(401, "clock_skew", "sent_at lies too far from this agent's clock");
     const path = relay.relay_path;
     if (new Set(path).size !== path.length) return refuse(400, "malformed", "relay_path: an id stands in it twice");
@@ -113,6 +114,11 @@ export class Relay {
     }
   }
 
+  /** What time it is at the manager, by whose clock it takes messages, and at this host. */
+  #clocks(): [manager: number, host: number] {
+    return [this.#now() + this.options.delivery.clockOffsetMs, this.#now()];
+  }
+
   /** By the own working way; else to the manager; else to one known next hop; else at once: no route. */
   async #forward(
     inner: Envelope,
@@ -123,7 +129,7 @@ export class Relay {
   ): Promise<RelayAnswer> {
     const { identity, delivery, discovery, tlsCa, relayPort, kernel, log } = this.options;
     const deadline = performance.now() + DEADLINES_MS[Math.min(path.length, DEADLINES_MS.length) - 1]!;
-    const hop = await relayEnvelope(inner, path, identity.agentId, key, this.#now());
+    const hop = await relayEnvelope(inner, path, identity.agentId, key, this.#clocks()[0]);
     const body = JSON.stringify(hop);
     const left = () => Math.max(200, deadline - performance.now());
     const toPeer = (address: string) =>

@@ -133,6 +133,45 @@ describe("forwards", () => {
   });
 });
 
+describe("where the manager's clock is an hour off", () => {
+  let far: OwnAgent;
+  beforeAll(async () => {
+    manager.clock.at = Date.now() + 3_600_000;
+    far = await ownAgent({ PSK: manager.psk, MANAGER_URL: gate.url });
+    // Its own report tells it so.
+    expect(await far.agent.delivery.flush(await far.agent.collect())).toBe(true);
+  });
+  afterAll(() => {
+    manager.clock.at = null;
+    far[Symbol.dispose]();
+  });
+  const relay = async (hopSentAt: number, innerSentAt: number) => {
+    const inner = await sender.report({ sent_at: innerSentAt });
+    const got = await far.agent.relay.take(
+      new TextEncoder().encode(JSON.stringify(await sealed(hop(inner, { sent_at: hopSentAt })))),
+    );
+    const { nonce } = JSON.parse(inner.data) as { nonce: string };
+    const body = typeof got.body === "string" ? new TextEncoder().encode(got.body) : got.body;
+    const { trust, code } = await readAnswer(body, nonce, [manager.psk], far.agent.identity.managerKey);
+    return [got.status, trust, code];
+  };
+
+  test("who knows it as well gets through", async () => {
+    expect(await relay(manager.now(), manager.now())).toEqual([200, "manager", "accepted"]);
+  });
+
+  test("who does not is told by the manager", async () => {
+    expect(await relay(Date.now(), Date.now())).toEqual([401, "manager", "clock_skew"]);
+    expect(await relay(Date.now(), manager.now())).toEqual([200, "manager", "accepted"]);
+  });
+
+  test("601 s off both clocks is refused by the relay", async () => {
+    for (const at of [Date.now() - 601_000, Date.now() + 1_800_000, manager.now() + 661_000])
+      expect((await relay(at, manager.now()))[0]).toBe(401);
+    expect(gate.bodies).toEqual([]);
+  });
+});
+
 describe("refuses, and sends nothing on", () => {
   const refused = async (body: unknown, status: number, code: string) => {
     const got = await take(body);
