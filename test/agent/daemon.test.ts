@@ -23,37 +23,42 @@ test.each([
   expect([0, 0.5, 1].map((random) => startDelayMs(intervalMs, random))).toEqual([0, most / 2, most]);
 });
 
-test("a collection slower than the interval: never two at once, and each on the grid", async () => {
-  using own = await ownAgent({ REPORT_INTERVAL: "1", AGENT_LISTEN: "127.0.0.1", AGENT_PORT: "0" });
-  const { agent } = own;
-  const starts: number[] = [];
-  let underWay = 0;
-  let most = 0;
-  const collect = agent.collect;
-  agent.collect = async () => {
-    starts.push(performance.now());
-    most = Math.max(most, ++underWay);
-    await Bun.sleep(starts.length === 1 ? 1300 : 200);
-    underWay--;
-    return collect();
-  };
-  const settings = agentSettings(
-    { PSK: own.psk, STATE_DIR: own.directory, REPORT_INTERVAL: "1", AGENT_LISTEN: "127.0.0.1", AGENT_PORT: "0" },
-    own.directory,
-  );
-  await runDaemon(
-    agent,
-    settings,
-    createLog("error", () => {}),
-    Bun.sleep(4700).then(() => "SIGTERM"),
-  );
-  expect(most).toBe(1);
-  const [origin, ...later] = starts as [number, ...number[]];
-  // The second tick was passed over; of the work of the others nothing adds up.
-  const late = later.map((at, i) => at - origin - (i + 2) * 1000);
-  expect(late.length).toBeGreaterThanOrEqual(2);
-  for (const ms of late) {
-    expect(ms).toBeGreaterThan(-5);
-    expect(ms).toBeLessThan(150);
-  }
-}, 15_000);
+// A busy machine may hold up a timer once; what adds up does so each time.
+test(
+  "a collection slower than the interval: never two at once, and each on the grid",
+  { timeout: 15_000, retry: 2 },
+  async () => {
+    using own = await ownAgent({ REPORT_INTERVAL: "1", AGENT_LISTEN: "127.0.0.1", AGENT_PORT: "0" });
+    const { agent } = own;
+    const starts: number[] = [];
+    let underWay = 0;
+    let most = 0;
+    const collect = agent.collect;
+    agent.collect = async () => {
+      starts.push(performance.now());
+      most = Math.max(most, ++underWay);
+      await Bun.sleep(starts.length === 1 ? 1300 : 200);
+      underWay--;
+      return collect();
+    };
+    const settings = agentSettings(
+      { PSK: own.psk, STATE_DIR: own.directory, REPORT_INTERVAL: "1", AGENT_LISTEN: "127.0.0.1", AGENT_PORT: "0" },
+      own.directory,
+    );
+    await runDaemon(
+      agent,
+      settings,
+      createLog("error", () => {}),
+      Bun.sleep(4700).then(() => "SIGTERM"),
+    );
+    expect(most).toBe(1);
+    const [origin, ...later] = starts as [number, ...number[]];
+    // The second tick was passed over; of the work of the others nothing adds up.
+    const late = later.map((at, i) => at - origin - (i + 2) * 1000);
+    expect(late.length).toBeGreaterThanOrEqual(2);
+    for (const ms of late) {
+      expect(ms).toBeGreaterThan(-5);
+      expect(ms).toBeLessThan(150);
+    }
+  },
+);

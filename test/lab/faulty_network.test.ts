@@ -105,13 +105,13 @@ describeWith(LAB_NEEDS, "a faulty network", () => {
         return { lift: async () => void (await Promise.all(rules.map((rule) => rule.lift()))) };
       },
       async () => {
-        // Some get through meanwhile.
-        expect(ticks("bad").length).toBeGreaterThan(first);
+        // Some get through meanwhile; by chance it may take a while.
+        await eventually("a report gets through", () => ticks("bad").length > first, 20_000);
         const { stdout } = await bad.run(["ping", "-q", "-c", "60", "-i", "0.02", "-W", "1", m.address]);
         expect(Number(/, ([0-9]+) received/.exec(stdout)![1])).toBeLessThan(55);
       },
     );
-  }, 40_000);
+  }, 60_000);
 
   test("reports arrive, answers do not: each is stored once all the same, and told as delivered afterwards", async () => {
     const before = ticks("bad").length;
