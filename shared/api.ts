@@ -82,8 +82,6 @@ export type EdgeCause =
   | "preshared_key"
   | "a_to_b_blocked"
   | "b_to_a_blocked"
-  | "unheard_a" // b takes nothing of what a answers: a→b is blocked, or the preshared keys differ
-  | "unheard_b"
   | "nothing_returns"
   | "cannot_send_a"
   | "cannot_send_b"

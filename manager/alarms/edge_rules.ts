@@ -103,10 +103,6 @@ const WHERE_TO_LOOK: Partial<Record<NonNullable<TopologyEdge["cause"]>, string>>
   preshared_key: "both ends shake hands in vain: compare the preshared keys of this peer on both hosts",
   a_to_b_blocked: "packets pass one way only: look at the firewalls on the way from the first end to the second",
   b_to_a_blocked: "packets pass one way only: look at the firewalls on the way from the second end to the first",
-  unheard_a:
-    "look at the firewalls on the way from the first end to the second; compare the preshared keys of this peer",
-  unheard_b:
-    "look at the firewalls on the way from the second end to the first; compare the preshared keys of this peer",
   nothing_returns: "nothing comes back: is the other host up, its address and port right, its key the one listed here?",
 };
 

@@ -141,8 +141,8 @@ function cannotStart(a: EndWord, b: EndWord): EdgeCause | null {
 
 /**
  * Why nothing is answered. Each end hears the other's attempts, and no handshake comes of them: preshared keys. One end
- * hears and the other does not: that way is cut where the end that is not heard has sent something of its own; where it
- * only answered, the keys may differ as well (an answer that is refused is not counted by who gets it).
+ * hears and the other does not: that way is cut, but only where the end that is not heard has sent something of its own
+ * (answers to attempts that were refused are not counted by who gets them, so silence alone proves nothing).
  */
 function decide(a: EndWord, b: EndWord, since: number, at: number, remembered: Remembered | null): EdgeCause {
   if (at < since + DECIDE_MS) return "undecided";
@@ -150,13 +150,12 @@ function decide(a: EndWord, b: EndWord, since: number, at: number, remembered: R
   const heard = (side: Side, end: EndWord) =>
     (end.listed !== null && end.listed.memory.heardFrom >= since) ||
     before === "preshared_key" ||
-    before === (side === "a" ? "a_to_b_blocked" : "b_to_a_blocked") ||
-    before === `unheard_${side}`;
+    before === (side === "a" ? "a_to_b_blocked" : "b_to_a_blocked");
   const lost = (side: Side, end: EndWord) =>
     (end.listed?.memory.lostBytes ?? 0) > 0 || before === (side === "a" ? "a_to_b_blocked" : "b_to_a_blocked");
   const [aHears, bHears] = [heard("a", a), heard("b", b)];
   if (aHears && bHears) return "preshared_key";
-  if (aHears) return lost("a", a) ? "a_to_b_blocked" : "unheard_a";
-  if (bHears) return lost("b", b) ? "b_to_a_blocked" : "unheard_b";
+  if (aHears) return lost("a", a) ? "a_to_b_blocked" : "undecided";
+  if (bHears) return lost("b", b) ? "b_to_a_blocked" : "undecided";
   return "nothing_returns";
 }

@@ -9,15 +9,6 @@ export type Names = {
   readonly bInterface: string | null;
 };
 
-/** Attempts are heard and answered, and no answer is taken; by the counters it is the same whether they are lost or refused. */
-function unheard(answers: string, asks: string): string {
-  return `${answers} hears ${asks}, and nothing that it answers is taken: ${answers}→${asks} blocked, or the preshared keys differ`;
-}
-
-function cannotSend(end: string): string {
-  return `cannot_send: nothing leaves ${end} although its keepalive is due; the fault is at ${end}`;
-}
-
 /** The reason of a state; null where the state says it all. */
 export function reasonOf(state: EdgeState, cause: EdgeCause | null, names: Names): string | null {
   const by = (cause: EdgeCause | null): string | null => {
@@ -32,24 +23,20 @@ export function reasonOf(state: EdgeState, cause: EdgeCause | null, names: Names
         return `what ${names.a} sends does not reach ${names.b} (${names.a}→${names.b} blocked); the other way works`;
       case "b_to_a_blocked":
         return `what ${names.b} sends does not reach ${names.a} (${names.b}→${names.a} blocked); the other way works`;
-      case "unheard_a":
-        return unheard(names.a, names.b);
-      case "unheard_b":
-        return unheard(names.b, names.a);
       case "nothing_returns":
         return "nothing comes back: the host is gone, its address is wrong, the key is unknown there, or both ways are blocked";
       case "cannot_send_a":
-        return cannotSend(names.a);
+        return `${names.a} sends nothing although its keepalive is due: the fault is at ${names.a}`;
       case "cannot_send_b":
-        return cannotSend(names.b);
+        return `${names.b} sends nothing although its keepalive is due: the fault is at ${names.b}`;
       case "cannot_start_a":
         return `${names.a} cannot start: it knows no endpoint of ${names.b}, and ${names.b} has no keepalive`;
       case "cannot_start_b":
         return `${names.b} cannot start: it knows no endpoint of ${names.a}, and ${names.a} has no keepalive`;
       case "tunnel_loop":
-        return "tunnel_loop: the route to the endpoint leads into the tunnel itself, packets go round";
+        return "the route to the endpoint leads into the tunnel itself: packets go round";
       case "lossy":
-        return "a new handshake every few seconds: an MTU black hole (large packets are lost), or heavy loss";
+        return "a new handshake every few seconds: large packets are lost (MTU) or most are";
       case "interface_down_a":
         return `${names.aInterface ?? "the interface"} is down at ${names.a}`;
       case "interface_down_b":
@@ -61,7 +48,7 @@ export function reasonOf(state: EdgeState, cause: EdgeCause | null, names: Names
       case "view_unavailable":
         return "view unavailable: handshakes go on, but one end's agent cannot see the interface (another namespace?)";
       case "wrong_key":
-        return "wrong key: an end lists one that the other end does not have";
+        return "an end lists a key that the other end does not have";
       case "no_report":
         return "no end has reported for 3 intervals";
     }

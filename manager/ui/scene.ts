@@ -39,8 +39,6 @@ export type Scene = { nodes: TopologyNode[]; edges: SceneEdge[]; dense: boolean;
 const ONE_WAY: Partial<Record<NonNullable<TopologyEdge["cause"]>, "a" | "b">> = {
   a_to_b_blocked: "a",
   b_to_a_blocked: "b",
-  unheard_a: "a",
-  unheard_b: "b",
   cannot_send_a: "a",
   cannot_send_b: "b",
   cannot_start_a: "a",

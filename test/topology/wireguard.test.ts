@@ -1,6 +1,5 @@
 // The tables of 2-topology.md for WireGuard edges, row by row under their own words, with reports as agents send them.
 import { describe, expect, test } from "bun:test";
-import { reasonOf } from "../../manager/topology/words.ts";
 import { BEGIN, INTERVAL_S, type Pair, pair, peer, working } from "./scene.ts";
 
 /** Six handshake attempts in an interval. */
@@ -367,22 +366,6 @@ describe("the reason, 210 s after the first unanswered window began", () => {
       }),
     );
     expect(cause).toBe("b_to_a_blocked");
-  });
-
-  test("only at A, which does no more than answer: A→B blocked or preshared keys that differ, and it says both", () => {
-    const cause = decided(
-      causes(({ ab, ba }) => {
-        ba.tx_bytes += ATTEMPTS;
-        ab.rx_bytes += ATTEMPTS;
-        ab.tx_bytes += 6 * 92;
-      }),
-    );
-    expect(cause).toBe("unheard_a");
-    const words = reasonOf("stale", "unheard_a", { a: "A", b: "B", aInterface: null, bInterface: null });
-    expect(words).toContain("A→B blocked");
-    expect(words).toContain("preshared keys");
-    const mirrored = reasonOf("stale", "unheard_b", { a: "A", b: "B", aInterface: null, bInterface: null });
-    expect(mirrored).toContain("B→A blocked");
   });
 
   test("at neither: nothing comes back", () => {
