@@ -82,6 +82,8 @@ export type EdgeCause =
   | "preshared_key"
   | "a_to_b_blocked"
   | "b_to_a_blocked"
+  | "a_to_b_or_preshared" // a only answered, and its answers came to nothing: lost on the way, or refused
+  | "b_to_a_or_preshared"
   | "nothing_returns"
   | "cannot_send_a"
   | "cannot_send_b"

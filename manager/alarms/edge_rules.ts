@@ -103,6 +103,10 @@ const WHERE_TO_LOOK: Partial<Record<NonNullable<TopologyEdge["cause"]>, string>>
   preshared_key: "both ends shake hands in vain: compare the preshared keys of this peer on both hosts",
   a_to_b_blocked: "packets pass one way only: look at the firewalls on the way from the first end to the second",
   b_to_a_blocked: "packets pass one way only: look at the firewalls on the way from the second end to the first",
+  a_to_b_or_preshared:
+    "the second end's attempts arrive, the answers to them do not: compare the preshared keys, then look at the firewalls on the way from the first end to the second",
+  b_to_a_or_preshared:
+    "the first end's attempts arrive, the answers to them do not: compare the preshared keys, then look at the firewalls on the way from the second end to the first",
   nothing_returns: "nothing comes back: is the other host up, its address and port right, its key the one listed here?",
 };
 

@@ -62,10 +62,10 @@ export function newestHandshake(a: PeerMemory | null, b: PeerMemory | null): num
 
 /**
  * The first row of the table that fits.
- * @param firstSeenAt when the edge was first seen: what never shook hands is late at first, not broken.
+ * @param neverSince since when it is `never` already; null: it is not.
  * @param remembered of a link that was broken before the reports that memory was built from.
  */
-export function judge(a: EndWord, b: EndWord, firstSeenAt: number, remembered: Remembered | null): Judgement {
+export function judge(a: EndWord, b: EndWord, neverSince: number | null, remembered: Remembered | null): Judgement {
   const wordA = a.fresh ? a.listed : null;
   const wordB = b.fresh ? b.listed : null;
   if (wordA === null && wordB === null) return { state: "unknown", cause: "no_report" };
@@ -78,7 +78,7 @@ export function judge(a: EndWord, b: EndWord, firstSeenAt: number, remembered: R
   if (a.fresh && a.up === false) return { state: "down", cause: "interface_down_a" };
   if (b.fresh && b.up === false) return { state: "down", cause: "interface_down_b" };
 
-  const judgement = byCounters(a, b, firstSeenAt, remembered);
+  const judgement = byCounters(a, b, neverSince, remembered);
   // Faults at an end itself say more than what they lead to.
   if (wordA?.loops === true || wordB?.loops === true) return { ...judgement, cause: "tunnel_loop" };
   if (wordA !== null && wordA.hasEndpoint && wordA.memory.isSilent) return { ...judgement, cause: "cannot_send_a" };
@@ -93,7 +93,7 @@ function oneSided(memory: PeerMemory, lacking: EndWord, missing: EdgeCause): Jud
   return { state: "one_sided", cause: hidden ? "view_unavailable" : missing };
 }
 
-function byCounters(a: EndWord, b: EndWord, firstSeenAt: number, remembered: Remembered | null): Judgement {
+function byCounters(a: EndWord, b: EndWord, neverSince: number | null, remembered: Remembered | null): Judgement {
   // Last words of an end that is silent now still tell its configuration, and its handshake.
   const [knownA, knownB] = [a.listed, b.listed];
   const [wordA, wordB] = [a.fresh ? knownA : null, b.fresh ? knownB : null];
@@ -116,7 +116,9 @@ function byCounters(a: EndWord, b: EndWord, firstSeenAt: number, remembered: Rem
     const unused = handshake === null && (knownA?.memory.tx ?? 0) === 0 && (knownB?.memory.tx ?? 0) === 0;
     return { state: unused ? "unused" : "idle", cause: cannotStart(a, b) };
   }
-  const limit = (handshake ?? firstSeenAt) + (LATE_SECONDS + keepalive) * 1000;
+  // What never shook hands has no age, and nothing to be late by.
+  if (handshake === null) return { state: failed, cause: decide(a, b, neverSince ?? at, at, remembered) };
+  const limit = handshake + (LATE_SECONDS + keepalive) * 1000;
   if (at <= limit) return { state: "late", cause: null };
   return { state: failed, cause: decide(a, b, limit, at, remembered) };
 }
@@ -141,8 +143,8 @@ function cannotStart(a: EndWord, b: EndWord): EdgeCause | null {
 
 /**
  * Why nothing is answered. Each end hears the other's attempts, and no handshake comes of them: preshared keys. One end
- * hears and the other does not: that way is cut, but only where the end that is not heard has sent something of its own
- * (answers to attempts that were refused are not counted by who gets them, so silence alone proves nothing).
+ * hears and the other does not: that way is cut, for certain where the end that is not heard has sent something of its own;
+ * else it may be the preshared keys as well (answers that who gets them refuses are not counted by it).
  */
 function decide(a: EndWord, b: EndWord, since: number, at: number, remembered: Remembered | null): EdgeCause {
   if (at < since + DECIDE_MS) return "undecided";
@@ -150,12 +152,13 @@ function decide(a: EndWord, b: EndWord, since: number, at: number, remembered: R
   const heard = (side: Side, end: EndWord) =>
     (end.listed !== null && end.listed.memory.heardFrom >= since) ||
     before === "preshared_key" ||
-    before === (side === "a" ? "a_to_b_blocked" : "b_to_a_blocked");
+    before === (side === "a" ? "a_to_b_blocked" : "b_to_a_blocked") ||
+    before === (side === "a" ? "a_to_b_or_preshared" : "b_to_a_or_preshared");
   const lost = (side: Side, end: EndWord) =>
     (end.listed?.memory.lostBytes ?? 0) > 0 || before === (side === "a" ? "a_to_b_blocked" : "b_to_a_blocked");
   const [aHears, bHears] = [heard("a", a), heard("b", b)];
   if (aHears && bHears) return "preshared_key";
-  if (aHears) return lost("a", a) ? "a_to_b_blocked" : "undecided";
-  if (bHears) return lost("b", b) ? "b_to_a_blocked" : "undecided";
+  if (aHears) return lost("a", a) ? "a_to_b_blocked" : "a_to_b_or_preshared";
+  if (bHears) return lost("b", b) ? "b_to_a_blocked" : "b_to_a_or_preshared";
   return "nothing_returns";
 }

@@ -158,7 +158,7 @@ export class WireguardLayer {
     const judgement = judge(
       this.#word(link, link.a, now),
       this.#word(link, link.b, now),
-      link.firstSeenAt,
+      link.state === "never" ? link.changedAt : null,
       link.remembered,
     );
     if (judgement.state === link.state && judgement.cause === link.cause) return;

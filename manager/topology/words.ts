@@ -23,6 +23,10 @@ export function reasonOf(state: EdgeState, cause: EdgeCause | null, names: Names
         return `what ${names.a} sends does not reach ${names.b} (${names.a}→${names.b} blocked); the other way works`;
       case "b_to_a_blocked":
         return `what ${names.b} sends does not reach ${names.a} (${names.b}→${names.a} blocked); the other way works`;
+      case "a_to_b_or_preshared":
+        return `${names.a} hears ${names.b}, whose attempts stay unanswered: ${names.a}→${names.b} blocked, or the preshared keys differ`;
+      case "b_to_a_or_preshared":
+        return `${names.b} hears ${names.a}, whose attempts stay unanswered: ${names.b}→${names.a} blocked, or the preshared keys differ`;
       case "nothing_returns":
         return "nothing comes back: the host is gone, its address is wrong, the key is unknown there, or both ways are blocked";
       case "cannot_send_a":

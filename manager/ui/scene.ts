@@ -39,6 +39,8 @@ export type Scene = { nodes: TopologyNode[]; edges: SceneEdge[]; dense: boolean;
 const ONE_WAY: Partial<Record<NonNullable<TopologyEdge["cause"]>, "a" | "b">> = {
   a_to_b_blocked: "a",
   b_to_a_blocked: "b",
+  a_to_b_or_preshared: "a",
+  b_to_a_or_preshared: "b",
   cannot_send_a: "a",
   cannot_send_b: "b",
   cannot_start_a: "a",

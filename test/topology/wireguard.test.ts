@@ -150,12 +150,30 @@ describe("state: the first row that fits", () => {
     expect(place.scene.state()).toBe("idle");
   });
 
-  test("never a handshake although keepalive is on → late, then never", () => {
+  test("never a handshake although keepalive is on → never, from the first report on", () => {
     const place = pair({ keepaliveA: 25, keepaliveB: 25 });
-    place.scene.rounds(1);
-    expect(place.scene.state()).toBe("late");
-    place.scene.rounds(10, () => (place.ab.tx_bytes += 32)); // less than an attempt: nothing is unanswered
-    expect(place.scene.state()).toBe("never");
+    const seen = new Set<string>();
+    for (let round = 0; round < 11; round++) {
+      place.scene.rounds(1, () => (place.ab.tx_bytes += 32)); // less than an attempt: nothing is unanswered
+      seen.add(place.scene.state());
+    }
+    expect([...seen]).toEqual(["never"]);
+  });
+
+  test("never a handshake, and each end hears the other's attempts in every window → never; in 210 s: preshared key", () => {
+    const { scene, ab, ba } = pair({ keepaliveA: 25, keepaliveB: 25 });
+    const seen: unknown[] = [];
+    scene.rounds(8, () => {
+      const { state, cause } = scene.edges()[0] ?? {};
+      if (state !== undefined) seen.push([state, cause]);
+      for (const end of [ab, ba]) {
+        end.rx_bytes += 3 * 148;
+        end.tx_bytes += 3 * 148 + 3 * 92;
+      }
+    });
+    expect(seen).toEqual(Array(7).fill(["never", "undecided"]));
+    scene.rounds(1);
+    expect(scene.edge()).toMatchObject({ state: "never", cause: "preshared_key" });
   });
 
   test("rx that grows past age 180 s is failed handshakes, not life", () => {
@@ -366,6 +384,25 @@ describe("the reason, 210 s after the first unanswered window began", () => {
       }),
     );
     expect(cause).toBe("b_to_a_blocked");
+  });
+
+  // As recorded (+888/+552 and 0/+888): 552 is six answers of 92 bytes, which a wrong preshared key makes, too.
+  test("only at A, which only answers: A→B blocked, or the preshared keys, at whichever end that is", () => {
+    for (const [hears, asks, cause] of [
+      ["ab", "ba", "a_to_b_or_preshared"],
+      ["ba", "ab", "b_to_a_or_preshared"],
+    ] as const) {
+      const place = pair({ keepaliveA: 25, keepaliveB: 25 });
+      place.scene.rounds(9, (round) => {
+        if (round === 0) return;
+        place[asks].tx_bytes += ATTEMPTS;
+        place[hears].rx_bytes += ATTEMPTS;
+        place[hears].tx_bytes += 6 * 92;
+      });
+      const edge = place.scene.edge();
+      expect(edge).toMatchObject({ state: "never", cause });
+      expect(edge.reason).toContain(hears === "ab" ? "a→b blocked, or the preshared keys" : "b→a blocked, or");
+    }
   });
 
   test("at neither: nothing comes back", () => {
