@@ -115,29 +115,54 @@ export function peerTowards(report: Report, interfaceName: string, address: stri
   return best;
 }
 
-function hasWireguard(report: Report, name: string): boolean {
-  for (const item of report.wireguard ?? []) if (item.interface === name) return true;
-  return false;
+/** The host's interfaces whose packets leave by another one of it: WireGuard's, and tunnels. */
+export function layeredInterfaces(report: Report): ReadonlySet<string> {
+  const names = new Set<string>();
+  for (const item of report.wireguard ?? []) names.add(item.interface);
+  for (const item of report.interfaces ?? []) if (item.tunnel !== null) names.add(item.name);
+  return names;
 }
 
-/** Whether what a peer's tunnel sends goes into that tunnel again, straight or through the host's other tunnels. */
-export function isOwnTunnel(report: Report, interfaceName: string, peer: Peer): boolean {
-  let name = interfaceName;
-  let current: Peer | null = peer;
-  let seen: Set<string> | null = null;
-  while (current !== null) {
-    const via = current.via === undefined ? null : (current.via?.interface ?? null);
-    if (via === null) return false;
-    if (via === interfaceName) return true;
-    // It leaves by no tunnel of ours: so it is with nearly every peer.
-    if (!hasWireguard(report, via)) return false;
-    if (seen?.has(via) === true || via === name) return false; // a circle of others
-    (seen ??= new Set()).add(via);
-    const endpoint: string | null =
-      current.endpoint === null ? null : (parseEndpoint(current.endpoint)?.address ?? null);
-    if (endpoint === null) return false;
-    current = peerTowards(report, via, endpoint);
-    name = via;
+const LOCAL_AND_DEFAULT = new Set(["local", "255", "default", "253"]);
+/** Whether the main table alone decides where a WireGuard interface's packets go, as far as the report tells. */
+function isByMain(report: Report, interfaceName: string): boolean {
+  if ((report.routes_truncated ?? 0) > 0) return false;
+  if ((report.wireguard?.find((item) => item.interface === interfaceName)?.fwmark ?? 0) !== 0) return false;
+  return (report.rules ?? []).every(({ table }) => table !== null && (MAIN.has(table) || LOCAL_AND_DEFAULT.has(table)));
+}
+
+function dialled(peer: Peer): string | null {
+  return peer.endpoint === null ? null : (parseEndpoint(peer.endpoint)?.address ?? null);
+}
+
+/**
+ * Whether what a peer's tunnel sends by `carrier` goes into that tunnel again, straight or through the host's others
+ * (layeredInterfaces). Without the host's own word (`via`), only where the main table decides.
+ */
+export function isOwnTunnel(report: Report, interfaceName: string, peer: Peer, carrier: string): boolean {
+  if (peer.via === undefined && !isByMain(report, interfaceName)) return false;
+  return leadsTo(report, carrier, dialled(peer), interfaceName, new Set());
+}
+
+function leadsTo(
+  report: Report,
+  carrier: string | null,
+  address: string | null,
+  home: string,
+  passed: ReadonlySet<string>,
+): boolean {
+  if (carrier === home) return true;
+  if (carrier === null || passed.has(carrier)) return false; // a circle of others
+  const onward = new Set(passed).add(carrier);
+  if (report.wireguard?.some((item) => item.interface === carrier) === true) {
+    const next = address === null ? null : peerTowards(report, carrier, address);
+    if (next === null || (next.via === undefined && !isByMain(report, carrier))) return false;
+    return leadsTo(report, carrierOf(report, next), dialled(next), home, onward);
   }
-  return false;
+  const below = report.interfaces?.find((item) => item.name === carrier);
+  if (below?.tunnel == null) return false;
+  // Which of a VXLAN's several remotes has the address is not known: all must lead there.
+  const remotes = below.tunnel.remote === null ? (below.remotes ?? []) : [below.tunnel.remote];
+  const outer = (remote: string) => routedBy(report, remote) ?? below.parent;
+  return remotes.length > 0 && remotes.every((remote) => leadsTo(report, outer(remote), remote, home, onward));
 }

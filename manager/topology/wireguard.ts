@@ -6,7 +6,7 @@ import type { Peer, Report, Wireguard } from "../../shared/report.ts";
 import type { NewEvent } from "../model.ts";
 import { type AgentMemory, Arc, Link, Seat } from "./memory.ts";
 import { Networks } from "./networks.ts";
-import { attachedPrefixes, carrierOf, exitsBy, isOwnTunnel } from "./prefixes.ts";
+import { attachedPrefixes, carrierOf, exitsBy, isOwnTunnel, layeredInterfaces } from "./prefixes.ts";
 import { LossMeter } from "./rates.ts";
 import { type EndWord, isQuietMove, judge } from "./state.ts";
 import { edgeHash } from "./versions.ts";
@@ -149,7 +149,9 @@ export class WireguardLayer {
       for (const theirs of this.#meantFor(arc.seat, arc.link.other(arc.seat))) this.#resolve(theirs, at, now);
     }
     for (const seat of moved) this.networks.readdressed(seat);
-    for (const seat of told) for (const arc of seat.arcs.values()) this.#sample(arc, report, effective, at, rerouted);
+    const layered = layeredInterfaces(effective);
+    for (const seat of told)
+      for (const arc of seat.arcs.values()) this.#sample(arc, report, effective, layered, at, rerouted);
     for (const seat of agent.seats) for (const link of seat.links.values()) this.judge(link, at, now);
   }
 
@@ -458,7 +460,14 @@ export class WireguardLayer {
     }
   }
 
-  #sample(arc: Arc, report: Report, effective: Report, at: number, rerouted: boolean): void {
+  #sample(
+    arc: Arc,
+    report: Report,
+    effective: Report,
+    layered: ReadonlySet<string>,
+    at: number,
+    rerouted: boolean,
+  ): void {
     const { link, peer, seat } = arc;
     const other = link?.arcOf(link.other(seat)) ?? null;
     arc.take(
@@ -472,7 +481,6 @@ export class WireguardLayer {
       },
       other,
     );
-    arc.loops = isOwnTunnel(effective, seat.name!, peer);
     if (link === null) return;
     // Without the host's own word it takes a walk through its routes: only when they or the endpoint changed.
     if (peer.via !== undefined || rerouted || arc.samples === 1 || arc.carriedFor !== peer.endpoint) {
@@ -481,6 +489,9 @@ export class WireguardLayer {
       arc.carrier = carrier;
       arc.carriedFor = peer.endpoint;
     }
+    // Nearly every peer's packets leave by no tunnel.
+    arc.loops =
+      arc.carrier !== null && layered.has(arc.carrier) && isOwnTunnel(effective, seat.name!, peer, arc.carrier);
     const far = link.other(seat);
     const farAddresses = far.agent === null ? null : far.agent.addresses;
     const from = arc.attachedFrom;

@@ -30,17 +30,17 @@ export function reasonOf(state: EdgeState, cause: EdgeCause | null, names: Names
       case "nothing_returns":
         return "nothing comes back: the host is gone, its address is wrong, the key is unknown there, or both ways are blocked";
       case "cannot_send_a":
-        return `${names.a} sends nothing although its keepalive is due: the fault is at ${names.a}`;
+        return `${names.a} sends nothing although its keepalive is due (cannot_send): the fault is at ${names.a}`;
       case "cannot_send_b":
-        return `${names.b} sends nothing although its keepalive is due: the fault is at ${names.b}`;
+        return `${names.b} sends nothing although its keepalive is due (cannot_send): the fault is at ${names.b}`;
       case "cannot_start_a":
         return `${names.a} cannot start: it knows no endpoint of ${names.b}, and ${names.b} has no keepalive`;
       case "cannot_start_b":
         return `${names.b} cannot start: it knows no endpoint of ${names.a}, and ${names.a} has no keepalive`;
       case "tunnel_loop":
-        return "the route to the endpoint leads into the tunnel itself: packets go round";
+        return "the route to the endpoint leads into the tunnel itself: packets go round (tunnel_loop)";
       case "lossy":
-        return "a new handshake every few seconds: large packets are lost (MTU) or most are";
+        return "a new handshake every few seconds: an MTU black hole, or heavy loss";
       case "interface_down_a":
         return `${names.aInterface ?? "the interface"} is down at ${names.a}`;
       case "interface_down_b":

@@ -2,7 +2,8 @@
 import { expect, test } from "bun:test";
 import { Topology } from "../../manager/topology/topology.ts";
 import { observed, record } from "./build.ts";
-import { BEGIN, key, pair, peer, route, Scene, working } from "./scene.ts";
+import type { Route } from "../../shared/report.ts";
+import { BEGIN, key, type Pair, pair, peer, route, Scene, working } from "./scene.ts";
 
 /** Six handshake attempts in an interval. */
 const ATTEMPTS = 6 * 148;
@@ -27,7 +28,7 @@ test("keepalive on, endpoint known, tx flat for 2K → cannot_send: the fault is
   expect(place.scene.edge().cause).toBeNull();
   place.scene.rounds(1);
   expect(place.scene.edge()).toMatchObject({ cause: "cannot_send_a" });
-  expect(place.scene.edge().reason).toEndWith("the fault is at a");
+  expect(place.scene.edge().reason).toEndWith("(cannot_send): the fault is at a");
 });
 
 test("endpoint routed into its own tunnel: tx explodes, age fresh → tunnel_loop", () => {
@@ -37,6 +38,28 @@ test("endpoint routed into its own tunnel: tx explodes, age fresh → tunnel_loo
   place.ab.tx_bytes += 1.7e9;
   working(place, 1);
   expect(place.scene.edge()).toMatchObject({ state: "up", cause: "tunnel_loop" });
+  expect(place.scene.edge().reason).toEndWith("(tunnel_loop)");
+});
+
+test("endpoint routed into its own tunnel, on a host without iproute2: its main table says so where no mark leads elsewhere", () => {
+  const inside = [route("192.0.2.0/24", "eth0"), route("192.0.2.2/32", "wg0")];
+  const rule = { family: 4, not: false, src: null, dst: null, fwmark: null, iif: null, other: false } as const;
+  const lookup = { action: "lookup", suppress_prefixlen: null } as const;
+  const rows: [routes: Route[], change: (place: Pair) => void, loops: boolean][] = [
+    [inside, () => {}, true],
+    [inside, ({ a }) => (a.over = { rules: [{ ...rule, ...lookup, priority: 32766, table: "main" }] }), true],
+    [inside, ({ wgA }) => (wgA.fwmark = 51820), false],
+    [inside, ({ a }) => (a.over = { rules: [{ ...rule, ...lookup, priority: 100, table: "7" }] }), false],
+    [inside, ({ a }) => (a.over = { routes_truncated: 3 }), false],
+    [[route("192.0.2.0/24", "eth0"), route("0.0.0.0/0", "wg0")], () => {}, false],
+  ];
+  for (const [routes, change, loops] of rows) {
+    const place = pair({ keepaliveA: 25, keepaliveB: 25 });
+    place.a.routes = routes;
+    change(place);
+    working(place);
+    expect(place.scene.edge()).toMatchObject({ state: "up", cause: loops ? "tunnel_loop" : null });
+  }
 });
 
 test('one end without endpoint, the other without keepalive → "B cannot start"', () => {

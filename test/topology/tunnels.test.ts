@@ -236,4 +236,44 @@ describe("rides_on", () => {
       ["wg1", "tunnel_loop", 1],
     ]);
   });
+
+  /** wg0 in wg1, which lies in a VXLAN towards these. */
+  function overVxlan(remotes: string[]): Scene {
+    const place = pair({ keepaliveA: 25, keepaliveB: 25 });
+    const { scene, a, b, ab } = place;
+    const [vxA, vxB] = [
+      tunnel("vx0", "vxlan", { local: "10.9.0.1", remote: null, id: 1 }, { remotes }),
+      tunnel("vx0", "vxlan", { local: "10.9.0.2", remote: null, id: 1 }, { remotes: ["10.9.0.1"] }),
+    ];
+    vxA.addresses = ["10.7.0.1/24"];
+    vxB.addresses = ["10.7.0.2/24"];
+    a.interfaces!.push(vxA);
+    b.interfaces!.push(vxB);
+    a.routes = [route("10.9.0.0/24", "wg0"), route("10.7.0.0/24", "vx0")];
+    const onWg1 = peer("b1", {
+      endpoint: "10.7.0.2:51821",
+      allowed_ips: ["192.0.2.2/32"],
+      via: { interface: "vx0", source: "10.7.0.1" },
+    });
+    scene.wireguard(a, "wg1", "a1", ["10.8.0.1/24"], [onWg1], 51821);
+    scene.wireguard(b, "wg1", "b1", ["10.8.0.2/24"], [peer("a1")], 51821);
+    ab.via = { interface: "wg1", source: "10.8.0.1" };
+    working(place);
+    return scene;
+  }
+
+  test("a cycle is reported, not followed: wg0 in wg1 in a VXLAN in wg0", () => {
+    const loops = overVxlan(["10.9.0.2"])
+      .edges()
+      .map(({ a: end, cause }) => [end.interface, cause]);
+    expect(loops.sort()).toEqual([
+      ["wg0", "tunnel_loop"],
+      ["wg1", "tunnel_loop"],
+    ]);
+  });
+
+  test("of a VXLAN's several remotes one lies outside the tunnel: no cycle is claimed", () => {
+    const scene = overVxlan(["10.9.0.2", "192.0.2.9"]);
+    expect(scene.edges().filter(({ cause }) => cause === "tunnel_loop")).toEqual([]);
+  });
 });
