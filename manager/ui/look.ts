@@ -38,6 +38,11 @@ export const STATE_DASH: Record<EdgeState, readonly number[]> = {
 export const STATUS_TONE: Record<NodeStatus, Tone> = { online: "good", late: "warn", down: "bad", unknown: "quiet" };
 export const SEVERITY_TONE: Record<Severity, Tone> = { critical: "bad", warning: "warn", info: "quiet" };
 
+/** `#rrggbb` of a colour of the style sheet; a minifier has made `#fff` of `#ffffff`. */
+export function sixDigits(colour: string): string {
+  return /^#[0-9a-f]{3}$/i.test(colour) ? colour.replace(/[0-9a-f]/gi, "$&$&") : colour;
+}
+
 function channel(value: number): number {
   const share = value / 255;
   return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;

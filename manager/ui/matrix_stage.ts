@@ -5,9 +5,11 @@ import { EDGE_ORDER, type Matrix } from "./matrix.ts";
 import { type Palette, readPalette } from "./paint_map.ts";
 import { STATE_SIGN } from "./words.ts";
 
-/** From this size of a cell on, names and signs can be read. */
+/** From this size of a cell on, names can be read, and a sign told from another; the signs of what is not broken, which may
+ * stand in every cell, only where there are fewer. */
 const NAMED_PX = 9;
-const SIGNED_PX = 11;
+const SIGNED_PX = 8;
+const ALL_SIGNED_PX = 11;
 /** A cell is never larger than this when all are shown. */
 const MAX_CELL = 26;
 const NAMES_PX = 150;
@@ -192,7 +194,7 @@ export class MatrixStage {
     context.font = `700 ${Math.min(13, cell * 0.72)}px ${palette.font}`;
     context.textAlign = "center";
     context.textBaseline = "middle";
-    if (signed) this.#signQuiet(row0, row1, column0, column1, side);
+    if (cell >= ALL_SIGNED_PX) this.#signQuiet(row0, row1, column0, column1, side);
     context.fillStyle = palette.raised;
     for (const [x, y, sign] of signs) context.fillText(sign, x + side / 2, y + side / 2 + 0.5);
     // Nobody talks to himself.

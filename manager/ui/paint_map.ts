@@ -3,9 +3,10 @@
 import type { NodeStatus, TopologyNode } from "../../shared/api.ts";
 import { type Camera, type Point, toScreen } from "./camera.ts";
 import type { Positions } from "./layout.ts";
-import { STATUS_TONE, type Tone } from "./look.ts";
+import { sixDigits, STATUS_TONE, type Tone } from "./look.ts";
 import type { Scene, SceneEdge, Style } from "./scene.ts";
 
+/** Colours are `#rrggbb`. */
 export type Palette = Record<Tone | "ground" | "raised" | "text" | "muted" | "accent" | "line", string> & {
   font: string;
 };
@@ -360,7 +361,7 @@ function paintLabels(
 /** Reads the theme's colours from the style sheet. */
 export function readPalette(element: Element): Palette {
   const style = getComputedStyle(element);
-  const value = (name: string) => style.getPropertyValue(`--${name}`).trim();
+  const value = (name: string) => sixDigits(style.getPropertyValue(`--${name}`).trim());
   return {
     good: value("good"),
     warn: value("warn"),

@@ -135,6 +135,26 @@ describeWith(["chromium"], "dashboard", () => {
     await browser.screenshot("matrix-panel");
   });
 
+  test("matrix: a healthy cell is the colour of health, also in the theme whose white the bundler shortens", async () => {
+    for (const scheme of ["light", "dark"] as const) {
+      await browser.theme(scheme);
+      await browser.open("#/now");
+      await browser.open("#/matrix");
+      // Pixels of the sheet that are clearly green, and clearly blue.
+      const tinted = `(() => { const canvas = document.querySelector(".stage canvas"); if (!canvas) return null;
+        const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+        let [green, blue] = [0, 0];
+        for (let i = 0; i < data.length; i += 4) {
+          if (data[i + 1] - data[i] > 15 && data[i + 1] > data[i + 2]) green++;
+          if (data[i + 2] - data[i + 1] > 60) blue++;
+        }
+        return { green, blue }; })()`;
+      await browser.until(`${tinted}?.green > 3000`, `green cells, ${scheme}`);
+      expect(await browser.value(`${tinted}.blue`)).toBe(0);
+    }
+    await browser.theme("light");
+  });
+
   test("agents: sorted by a click, filtered by typing, hostile names are text", async () => {
     await browser.open("#/agents");
     await browser.until(`document.querySelectorAll("tbody tr").length === 50`, "fifty rows");

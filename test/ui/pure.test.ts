@@ -1,11 +1,11 @@
 // Addresses, words, colours, camera: the parts of the dashboard that need no browser.
-import { uiSize } from "../../manager/ui/assets.ts";
+import { uiAssets, uiSize } from "../../manager/ui/assets.ts";
 import { describe, expect, test } from "bun:test";
 import { EDGE_STATES } from "../../shared/api.ts";
 import { distanceSquared, fit, toScreen, toWorld, zoomAt } from "../../manager/ui/camera.ts";
 import { escapeXml, mapSvg } from "../../manager/ui/export_map.ts";
 import { filterOf, LAYERS_ALL, toggleLayer } from "../../manager/ui/filter.ts";
-import { contrast, STATE_DASH, STATE_TONE, TONES } from "../../manager/ui/look.ts";
+import { contrast, sixDigits, STATE_DASH, STATE_TONE, TONES } from "../../manager/ui/look.ts";
 import { dumpPositions, layOut, loadPositions, ring } from "../../manager/ui/layout.ts";
 import { Picture } from "../../manager/ui/picture.ts";
 import { href, instant, parseRoute, withQuery } from "../../manager/ui/route.ts";
@@ -116,6 +116,15 @@ describe("colours", async () => {
       }
     });
   }
+  test("what the bundler makes of a colour is the same colour", async () => {
+    const { body } = (await uiAssets()).get("/assets/app.css")!;
+    const served = new TextDecoder().decode(body).split("prefers-color-scheme");
+    const inTheme = (block: string) =>
+      [...block.matchAll(/--([a-z-]+):(#[0-9a-f]+)[;}]/g)].map((match) => [match[1]!, sixDigits(match[2]!)] as const);
+    expect(new Map(inTheme(served[0]!))).toEqual(themes.light);
+    expect(new Map(inTheme(served[1]!))).toEqual(themes.dark);
+    expect(["#fff", "#Ab0", "#123456"].map(sixDigits)).toEqual(["#ffffff", "#AAbb00", "#123456"]);
+  });
   test("states of one tone differ by their dash", () => {
     for (const tone of TONES) {
       const dashes = EDGE_STATES.filter((state) => STATE_TONE[state] === tone).map((state) => STATE_DASH[state].join());
