@@ -250,8 +250,9 @@ export function createApp(options: AppOptions): Hono<{ Bindings: Bindings }> {
     if (from === null) throw new HttpError(400, "malformed", "from: give a moment in Unix milliseconds");
     const to = Math.min(asked.instant("to") ?? now(), now());
     if (from > to) throw new HttpError(400, "malformed", "from: must not lie after to");
-    const [before, after] = [await store.topologyAt(from), await store.topologyAt(to)];
-    return json(200, diff({ ...before, at: from }, { ...after, at: to }));
+    // As `?at=` shows the two: what it does not show is no difference.
+    const shownAt = async (at: number) => withSegments({ ...(await store.topologyAt(at)), at });
+    return json(200, diff(await shownAt(from), await shownAt(to)));
   });
   route("GET", "/status/edges/:id/history", "read", async ({ url, parameter }) => {
     const asked = query(url);

@@ -97,7 +97,7 @@ export class MapStage {
       this.#place(picture);
       this.repaint();
     }
-    const asked = JSON.stringify({ ...focus, changed: [...focus.changed] });
+    const asked = JSON.stringify({ ...focus, marks: [...focus.marks] });
     if (asked === this.#asked) return;
     this.#asked = asked;
     const framed = this.#focus.hops.join() !== focus.hops.join();

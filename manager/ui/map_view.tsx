@@ -6,7 +6,8 @@ import { filterOf, toggleLayer } from "./filter.ts";
 import type { Point } from "./camera.ts";
 import { STATE_DASH, STATE_TONE } from "./look.ts";
 import type { MapStage } from "./map_stage.ts";
-import { type Focus, NO_FOCUS } from "./paint_map.ts";
+import { MARK_SIGN, MARK_WORDS, MARKS } from "./difference.ts";
+import { type Focus, MARK_LOOK, NO_FOCUS } from "./paint_map.ts";
 import { MapCanvas } from "./parts.tsx";
 import type { Client } from "./client.ts";
 import { EdgePanel, NodePanel } from "./panel.tsx";
@@ -158,6 +159,7 @@ export function MapStageView(props: {
   const scene = sceneOf(picture, filter);
   const present = new Set(scene.edges.map((item) => item.edge.state));
   const layers = new Set(scene.edges.map((item) => item.edge.layer));
+  const marked = new Set(focus.marks.values());
   const states = (Object.keys(STATE_WORDS) as EdgeState[]).filter((item) => present.has(item));
   const close = () => go(withQuery(state.route, { node: null, edge: null }));
   const revealed = useRef<string | null>(null);
@@ -215,6 +217,12 @@ export function MapStageView(props: {
               <LegendLine dash={LAYER_DASH[layer] ?? []} /> {LAYER_WORDS[layer]}
             </li>
           ))}
+          {MARKS.filter((mark) => marked.has(mark)).map((mark) => (
+            <li key={mark} class={MARK_LOOK[mark].colour}>
+              <LegendLine dash={MARK_LOOK[mark].dash} wide />
+              <span aria-hidden="true">{MARK_SIGN[mark]}</span> {MARK_WORDS[mark]}
+            </li>
+          ))}
         </ul>
       </div>
       {edge !== undefined ? (
@@ -235,10 +243,16 @@ export function MapStageView(props: {
   );
 }
 
-function LegendLine({ dash }: { dash: readonly number[] }) {
+function LegendLine({ dash, wide = false }: { dash: readonly number[]; wide?: boolean }) {
   return (
     <svg width="26" height="6" aria-hidden="true">
-      <path d="M0 3H26" stroke="currentColor" stroke-width="2" stroke-dasharray={dash.join(" ")} />
+      <path
+        d="M0 3H26"
+        stroke="currentColor"
+        stroke-width={wide ? "6" : "2"}
+        stroke-opacity={wide ? "0.45" : "1"}
+        stroke-dasharray={dash.join(" ")}
+      />
     </svg>
   );
 }

@@ -2,6 +2,7 @@
 // slices, so that a picture of twenty thousand lines never holds the page up. Pure but for the canvas it is given.
 import type { NodeStatus, TopologyNode } from "../../shared/api.ts";
 import { type Camera, type Point, toScreen } from "./camera.ts";
+import { type Mark, MARK_SIGN, MARKS } from "./difference.ts";
 import type { Positions } from "./layout.ts";
 import { sixDigits, STATUS_TONE, type Tone } from "./look.ts";
 import type { Scene, SceneEdge, Style } from "./scene.ts";
@@ -21,10 +22,17 @@ export type Focus = {
   failed: string | null;
   /** Nodes on the traced path. */
   hops: readonly string[];
-  /** Edges that differ between two moments. */
-  changed: ReadonlySet<string>;
+  /** Nodes and edges that differ between two moments. */
+  marks: ReadonlyMap<string, Mark>;
 };
-export const NO_FOCUS: Focus = { selected: null, hovered: null, path: [], hops: [], failed: null, changed: new Set() };
+export const NO_FOCUS: Focus = { selected: null, hovered: null, path: [], hops: [], failed: null, marks: new Map() };
+
+/** How the map marks a difference: a colour, a dash under the line, and MARK_SIGN. */
+export const MARK_LOOK: Record<Mark, { colour: "accent" | Tone; dash: readonly number[] }> = {
+  added: { colour: "accent", dash: [] },
+  removed: { colour: "bad", dash: [4, 4] },
+  changed: { colour: "warn", dash: [] },
+};
 
 /** Half-segments a slice: some milliseconds of work. */
 const SLICE = 1500;
@@ -143,7 +151,7 @@ export function* paintMap(
     strokeSegments(context, segments);
   }
   context.setLineDash([]);
-  const halo = (wanted: (item: SceneEdge) => boolean, colour: string, alpha: number) => {
+  const halo = (wanted: (item: SceneEdge) => boolean, colour: string, alpha: number, dash: readonly number[] = []) => {
     const segments: Segment[] = [];
     for (const item of scene.edges) {
       const segment = wanted(item) ? line(item, positions, camera) : null;
@@ -152,36 +160,45 @@ export function* paintMap(
     context.strokeStyle = colour;
     context.globalAlpha = alpha;
     context.lineWidth = 9;
-    context.lineCap = "round";
+    context.lineCap = dash.length === 0 ? "round" : "butt";
+    context.setLineDash([...dash]);
     strokeSegments(context, segments);
+    context.setLineDash([]);
     context.globalAlpha = 1;
     context.lineCap = "butt";
   };
-  if (focus.changed.size > 0) halo((item) => focus.changed.has(item.edge.id), palette.warn, 0.4);
+  if (focus.marks.size > 0)
+    for (const mark of MARKS) {
+      const { colour, dash } = MARK_LOOK[mark];
+      halo((item) => focus.marks.get(item.edge.id) === mark, palette[colour], 0.45, dash);
+    }
   if (onPath.size > 0) halo((item) => onPath.has(item.edge.id) && item.edge.id !== focus.failed, palette.accent, 0.5);
   if (focus.failed !== null) halo((item) => item.edge.id === focus.failed, palette.bad, 0.5);
   if (focus.selected !== null) halo((item) => item.edge.id === focus.selected, palette.accent, 0.35);
   yield;
 
-  // Signs in the middle of broken edges: colour never stands alone.
-  if (camera.scale > 0.5) {
-    context.font = `600 11px ${palette.font}`;
-    context.textAlign = "center";
-    context.textBaseline = "middle";
-    let signs = 0;
-    for (const item of scene.edges) {
-      if (item.a.width < 2 && item.b.width < 2) continue;
-      const segment = line(item, positions, camera);
-      if (segment === null || outside(segment, width, height) || ++signs > 300) continue;
-      const [x, y] = [(segment[0] + segment[2]) / 2, (segment[1] + segment[3]) / 2];
-      const tone = item.a.tone === "good" ? item.b.tone : item.a.tone;
-      context.fillStyle = palette.ground;
-      context.beginPath();
-      context.arc(x, y, 7, 0, 2 * Math.PI);
-      context.fill();
-      context.fillStyle = palette[tone];
-      context.fillText(SIGNS[item.edge.state] ?? "!", x, y + 0.5);
-    }
+  // Signs in the middle of edges that are broken or differ: colour never stands alone.
+  const sign = (x: number, y: number, text: string, colour: string) => {
+    context.fillStyle = palette.ground;
+    context.beginPath();
+    context.arc(x, y, 7, 0, 2 * Math.PI);
+    context.fill();
+    context.fillStyle = colour;
+    context.fillText(text, x, y + 0.5);
+  };
+  context.font = `600 11px ${palette.font}`;
+  context.textAlign = "center";
+  context.textBaseline = "middle";
+  let signs = 0;
+  for (const item of scene.edges) {
+    const mark = focus.marks.get(item.edge.id);
+    if (mark === undefined && (camera.scale <= 0.5 || (item.a.width < 2 && item.b.width < 2))) continue;
+    const segment = line(item, positions, camera);
+    if (segment === null || outside(segment, width, height) || ++signs > 300) continue;
+    const [x, y] = [(segment[0] + segment[2]) / 2, (segment[1] + segment[3]) / 2];
+    const tone = item.a.tone === "good" ? item.b.tone : item.a.tone;
+    if (mark !== undefined) sign(x, y, MARK_SIGN[mark], palette[MARK_LOOK[mark].colour]);
+    else sign(x, y, SIGNS[item.edge.state] ?? "!", palette[tone]);
   }
 
   const shown: Shown[] = [];
@@ -233,10 +250,22 @@ export function* paintMap(
       context.arc(at.x, at.y, radius + 3.5, 0, 2 * Math.PI);
       context.stroke();
     }
-    const sign = DRAWN_SIGN[node.status];
-    if (sign === "" || node.kind !== "agent" || radius < 4) continue;
-    context.fillStyle = palette.ground;
-    context.fillText(sign, at.x, at.y + 0.5);
+    const inside = DRAWN_SIGN[node.status];
+    if (inside !== "" && node.kind === "agent" && radius >= 4) {
+      context.fillStyle = palette.ground;
+      context.fillText(inside, at.x, at.y + 0.5);
+    }
+    const mark = focus.marks.get(node.id);
+    if (mark === undefined) continue;
+    const { colour, dash } = MARK_LOOK[mark];
+    context.strokeStyle = palette[colour];
+    context.lineWidth = 2.4;
+    context.setLineDash([...dash]);
+    context.beginPath();
+    context.arc(at.x, at.y, radius + 3.5, 0, 2 * Math.PI);
+    context.stroke();
+    context.setLineDash([]);
+    sign(at.x, at.y - radius - 5, MARK_SIGN[mark], palette[colour]);
   }
   yield;
   if (scene.dense) paintRingLabels(context, shown, scene, camera, palette, focus);

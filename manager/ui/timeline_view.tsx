@@ -1,15 +1,23 @@
 // Owns the timeline: a slider over the past that moves the map, the events below it, and the difference of two moments.
-import { useEffect, useRef, useState } from "hono/jsx/dom";
-import type { Event as NetworkEvent, EventsResponse, TopologyDiff } from "../../shared/api.ts";
+import { useEffect, useMemo, useRef, useState } from "hono/jsx/dom";
+import type {
+  Event as NetworkEvent,
+  EventsResponse,
+  TopologyDiff,
+  TopologyEdge,
+  TopologyNode,
+} from "../../shared/api.ts";
 import { type Client, words } from "./client.ts";
+import { changeWords, MARK_SIGN, MARK_WORDS, type Mark, marksOf, withBoth } from "./difference.ts";
 import { FilterTools, MapStageView } from "./map_view.tsx";
 import { SEVERITY_TONE } from "./look.ts";
+import { MARK_LOOK, NO_FOCUS } from "./paint_map.ts";
 import { useAsked } from "./panel.tsx";
-import { EventRow, StateWord } from "./parts.tsx";
-import type { Picture } from "./picture.ts";
+import { EventRow, StateWord, StatusWord } from "./parts.tsx";
+import { Picture } from "./picture.ts";
 import { instant, withQuery } from "./route.ts";
 import type { State } from "./store.ts";
-import { clock, count, day, seconds } from "./words.ts";
+import { clock, codeWords, count, day, seconds } from "./words.ts";
 
 const RANGES = [
   { key: "1h", title: "1 hour", milliseconds: 3_600_000 },
@@ -27,6 +35,7 @@ const COMPARE = [
   { title: "a day before", milliseconds: 86_400_000 },
 ] as const;
 const LISTED = 100;
+const NOTHING_YET = new Picture();
 
 /** Moment of a step of the slider; the last step is now (null). Pure. */
 export function momentOf(step: number, now: number, range: number): number | null {
@@ -72,7 +81,11 @@ export function TimelineView({ state, client, now }: { state: State; client: Cli
   const [earlier, later] = [Math.min(compare ?? 0, reference), Math.max(compare ?? 0, reference)];
   const diff = useAsked<TopologyDiff>(compare === null ? null : `/status/topology/diff?from=${earlier}&to=${later}`);
   const changed = diff.is === "there" && compare !== null ? diff.value : null;
-  const shown = at === null ? picture : (past ?? picture);
+  // While the next moment is on its way, the one before stays; but the present is not shown as a past one.
+  const base = at === null ? picture : (past ?? NOTHING_YET);
+  const compared = at === null || past?.at === at ? changed : null;
+  const shown = useMemo(() => (compared === null ? base : withBoth(base, compared)), [base, base.version, compared]);
+  const marks = useMemo(() => (compared === null ? NO_FOCUS.marks : marksOf(compared)), [compared]);
 
   const slide = (event: Event) => {
     const step = Number((event.target as HTMLInputElement).value);
@@ -178,14 +191,8 @@ export function TimelineView({ state, client, now }: { state: State; client: Cli
           state={state}
           client={client}
           now={until}
-          past={at !== null}
-          focus={{
-            changed: new Set(
-              changed === null
-                ? []
-                : [...changed.edges.changed.map(({ id }) => id), ...changed.edges.added.map(({ id }) => id)],
-            ),
-          }}
+          past={at !== null || compare !== null}
+          focus={{ marks }}
         />
         <aside aria-label="Events and differences">
           {compare === null ? null : (
@@ -243,6 +250,7 @@ function Marks({ events, now, range }: { events: readonly NetworkEvent[]; now: n
   );
 }
 
+/** Every difference that the map marks, in words. */
 function Difference(props: {
   diff: TopologyDiff | null;
   why: string | null;
@@ -254,9 +262,19 @@ function Difference(props: {
   if (diff === null) return <p class="muted">{props.why ?? "Comparing …"}</p>;
   const { edges, nodes } = diff;
   const states = edges.changed.filter(({ before, after }) => before.state !== after.state);
-  const others = edges.changed.length - states.length;
+  const others = edges.changed.filter(({ before, after }) => before.state === after.state);
   const nothing = [edges.added, edges.removed, edges.changed, nodes.added, nodes.removed, nodes.changed].every(
     ({ length }) => length === 0,
+  );
+  const edge = (item: TopologyEdge) => (
+    <a href={withQuery(route, { edge: item.id, node: null })}>{picture.edgeLabel(item)}</a>
+  );
+  const node = (item: TopologyNode) => (
+    <a href={withQuery(route, { node: item.id, edge: null })}>{picture.label(item.id)}</a>
+  );
+  const left = [states, edges.added, edges.removed, nodes.added, nodes.removed, nodes.changed, others].reduce(
+    (sum, { length }) => sum + Math.max(0, length - LISTED),
+    0,
   );
   return (
     <>
@@ -267,43 +285,54 @@ function Difference(props: {
       <ul class="diff">
         {states.slice(0, LISTED).map(({ id, before, after }) => (
           <li key={id}>
-            <StateWord state={before.state} /> → <StateWord state={after.state} />{" "}
-            <a href={withQuery(route, { edge: id, node: null })}>{picture.edgeLabel(after)}</a>
+            <Marked mark="changed" /> <StateWord state={before.state} /> → <StateWord state={after.state} />{" "}
+            {edge(after)}
           </li>
         ))}
-        {edges.added.slice(0, LISTED).map((edge) => (
-          <li key={edge.id}>
-            <span class="muted">new link</span>{" "}
-            <a href={withQuery(route, { edge: edge.id, node: null })}>{picture.edgeLabel(edge)}</a>
-          </li>
-        ))}
-        {edges.removed.slice(0, LISTED).map((edge) => (
-          <li key={edge.id}>
-            <span class="muted">link gone</span> {picture.edgeLabel(edge)}
-          </li>
-        ))}
-        {nodes.added.slice(0, LISTED).map((node) => (
-          <li key={node.id}>
-            <span class="muted">new</span> <a href={withQuery(route, { node: node.id, edge: null })}>{node.label}</a>
-          </li>
-        ))}
-        {nodes.removed.slice(0, LISTED).map((node) => (
-          <li key={node.id}>
-            <span class="muted">gone</span> {node.label}
-          </li>
-        ))}
+        {(["added", "removed"] as const).flatMap((mark) => [
+          ...edges[mark].slice(0, LISTED).map((item) => (
+            <li key={item.id}>
+              <Marked mark={mark} /> link {edge(item)}
+            </li>
+          )),
+          ...nodes[mark].slice(0, LISTED).map((item) => (
+            <li key={item.id}>
+              <Marked mark={mark} /> {NODE_KIND[item.kind]} {node(item)}
+            </li>
+          )),
+        ])}
         {nodes.changed.slice(0, LISTED).map(({ id, before, after, fields }) => (
           <li key={id}>
-            <a href={withQuery(route, { node: id, edge: null })}>{after.label}</a>{" "}
+            <Marked mark="changed" /> {node(after)}{" "}
             {before.status === after.status ? (
-              <span class="muted">{fields.join(", ")}</span>
+              <span class="muted">{fields.map(codeWords).join(", ")}</span>
             ) : (
-              `${before.status} → ${after.status}`
+              <>
+                <StatusWord status={before.status} /> → <StatusWord status={after.status} />
+              </>
             )}
           </li>
         ))}
-        {others > 0 ? <li class="muted">{count(others, "link")} with other facts (endpoint, key, addresses)</li> : null}
+        {others.slice(0, LISTED).map((change) => (
+          <li key={change.id}>
+            <Marked mark="changed" /> {edge(change.after)}{" "}
+            <span class="muted">{changeWords(change, (id) => picture.label(id)).join("; ")}</span>
+          </li>
+        ))}
       </ul>
+      {left > 0 ? <p class="muted small">and {left.toLocaleString("en")} more differences</p> : null}
     </>
+  );
+}
+
+const NODE_KIND: Record<TopologyNode["kind"], string> = { agent: "host", foreign: "peer", segment: "segment" };
+
+/** The map's sign of a difference, with its word for those who hear the page. */
+function Marked({ mark }: { mark: Mark }) {
+  return (
+    <span class={`state ${MARK_LOOK[mark].colour}`}>
+      <span aria-hidden="true">{MARK_SIGN[mark]}</span>{" "}
+      <span class={mark === "changed" ? "hidden-text" : ""}>{MARK_WORDS[mark]}</span>
+    </span>
   );
 }

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { describeWith } from "../support/needs.ts";
 import { type Browser, openBrowser } from "./browser.ts";
 import { HOSTILE_HOST, HOSTILE_INTERFACE, type RealManager, startRealManager } from "./real_manager.ts";
-import type { AgentsResponse, TopologyResponse } from "../../shared/api.ts";
+import type { AgentsResponse, TopologyDiff, TopologyResponse } from "../../shared/api.ts";
 
 /** Long enough for the demo's faults to have raised their alarms. */
 const PAST_MINUTES = 28;
@@ -254,6 +254,20 @@ describeWith(["chromium"], "dashboard", () => {
     await browser.until(`document.querySelector(".diff li")`, "the difference");
     expect(await browser.value<string>(`document.querySelector(".diff").innerText`)).toContain("stale");
     await browser.screenshot("timeline-diff");
+  });
+
+  test("timeline: what only the other moment had is on the map, with its sign in the legend", async () => {
+    const { nodes, edges, at } = await get<TopologyResponse>("/status/topology");
+    // Long before the first report: all there is now is new.
+    await browser.open(`#/timeline?at=${at - 86_400_000}&with=${at}`);
+    await browser.until(`document.querySelector(".legend")?.textContent.includes("+ new")`, "the sign");
+    const all = JSON.stringify(`${nodes.length} nodes and ${edges.length} links`);
+    await browser.until(`document.querySelector(".stage canvas").ariaLabel.includes(${all})`, "all of it on the map");
+    // As the map draws them: a large segment is a node, not a line for every pair.
+    expect(nodes.some(({ kind }) => kind === "segment")).toBe(true);
+    const { edges: differing } = await get<TopologyDiff>(`/status/topology/diff?from=${at - 86_400_000}&to=${at}`);
+    expect(differing.added.map(({ id }) => id).sort()).toEqual(edges.map(({ id }) => id).sort());
+    expect(await browser.value<string>(`document.querySelector(".diff").textContent`)).toContain("+ new link ");
   });
 
   test("path: typed names, hops both ways, the failing one marked", async () => {

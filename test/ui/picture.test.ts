@@ -14,6 +14,8 @@ import { LAYERS_ALL } from "../../manager/ui/filter.ts";
 import { createMatrix } from "../../manager/ui/matrix.ts";
 import { cellWords } from "../../manager/ui/matrix_view.tsx";
 import { endpointOf, failedHop } from "../../manager/ui/path_view.tsx";
+import { changeWords, marksOf, withBoth } from "../../manager/ui/difference.ts";
+import { diff } from "../../manager/topology/diff.ts";
 import { isProblem, Picture, search } from "../../manager/ui/picture.ts";
 import { createScene, halves, isDense } from "../../manager/ui/scene.ts";
 import { causesOf, changesBefore, sight, situation } from "../../manager/ui/situation.ts";
@@ -68,6 +70,41 @@ describe("picture", () => {
     expect(search(picture, "192.0.2.1:51820").edges.length).toBeGreaterThan(0);
     expect(search(picture, "  ")).toEqual({ nodes: [], edges: [] });
     expect(search(picture, "1", 3).nodes.length).toBe(3);
+  });
+});
+
+describe("difference", () => {
+  const after = office(NOW);
+  const before = office(NOW);
+  const gone = { ...before.edges[0]!, id: "gone" };
+  before.edges.push(gone);
+  const came = after.nodes.at(-1)!;
+  before.nodes = before.nodes.filter(({ id }) => id !== came.id);
+  const moved = after.edges[1]!;
+  moved.b = { ...moved.b, endpoint: "198.51.100.9:4242" };
+  const found = diff(before, after);
+
+  test("what is new, gone and changed is marked, nodes as well as edges", () => {
+    const marks = marksOf(found);
+    expect([marks.get("gone"), marks.get(came.id), marks.get(moved.id)]).toEqual(["removed", "added", "changed"]);
+    expect(marks.get(after.edges[2]!.id)).toBeUndefined();
+  });
+  test("whichever moment is shown, what the other had has its place", () => {
+    const [then, now] = [withBoth(new Picture(before), found), withBoth(new Picture(after), found)];
+    for (const picture of [then, now]) {
+      expect(picture.edges.has("gone")).toBe(true);
+      expect(picture.nodes.has(came.id)).toBe(true);
+    }
+    expect(then.edges.get(moved.id)!.b.endpoint).not.toBe("198.51.100.9:4242");
+    expect(now.edges.get(moved.id)!.b.endpoint).toBe("198.51.100.9:4242");
+  });
+  test("what is no change of state has its words", () => {
+    const change = found.edges.changed.find(({ id }) => id === moved.id)!;
+    const host = after.nodes.find(({ id }) => id === moved.b.node)!.label;
+    const label = (id: string) => after.nodes.find((node) => node.id === id)?.label ?? id;
+    expect(changeWords(change, label)).toEqual([`endpoint of ${host} ${change.before.b.endpoint} → 198.51.100.9:4242`]);
+    const same = { id: "e", before: moved, after: { ...moved, changed_at: NOW }, fields: ["changed_at"] };
+    expect(changeWords(same, label)).toEqual(["broke and came back in between"]);
   });
 });
 
