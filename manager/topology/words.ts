@@ -52,7 +52,7 @@ export function reasonOf(state: EdgeState, cause: EdgeCause | null, names: Names
       case "view_unavailable":
         return "view unavailable: handshakes go on, but one end's agent cannot see the interface (another namespace?)";
       case "wrong_key":
-        return "an end lists a key that the other end does not have";
+        return "wrong key: an end lists one that the other end does not have";
       case "no_report":
         return "no end has reported for 3 intervals";
     }
