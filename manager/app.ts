@@ -148,6 +148,7 @@ export function createApp(options: AppOptions): Hono<{ Bindings: Bindings }> {
       database: health,
       psk_age_s: confirmedAt === null ? null : Math.max(0, Math.round((now() - confirmedAt) / 1000)),
       last_report_at: fleet.lastReportAt,
+      ingest_lag_ms: fleet.ingestLagMs === null ? null : Math.round(fleet.ingestLagMs),
     };
     return json(health === "ok" ? 200 : 503, body, health === "ok" ? {} : { "Retry-After": String(RETRY_AFTER_S) });
   });

@@ -136,6 +136,8 @@ export class Fleet {
   /** Accepted reports since the start. */
   accepted = 0;
   lastReportAt: number | null = null;
+  /** From the arrival of the newest report until its commit, by a clock that does not jump; null: none since the start. */
+  ingestLagMs: number | null = null;
 
   #windows = new Map<string, ReplayWindow>();
   #keys = new Map<string, string>();

@@ -264,6 +264,7 @@ export class Ingest {
 
   async #takeReport(opened: Opened, relayPath: string[], source: string): Promise<Answer> {
     const { fleet, authFailures } = this.options;
+    const arrived = performance.now();
     const former = opened.agentId === null ? null : fleet.topology.effective(opened.agentId);
     const parsed = parseReport(opened.data, former);
     if (!parsed.success) return this.#refuseSchema(opened, firstIssue(parsed.error));
@@ -300,8 +301,9 @@ export class Ingest {
       return this.#refuse(opened, { status: 403, code: "blocked", message: "an administrator blocked this agent" });
     const receivedAt = this.#now();
     const outcome = await fleet.mutate((turn) => this.#report(opened, report, relayPath, receivedAt, turn));
-    if (outcome === "accepted") return this.#answer(opened, 200, "accepted", "stored", {});
-    return this.#refuse(opened, outcome);
+    if (outcome !== "accepted") return this.#refuse(opened, outcome);
+    fleet.ingestLagMs = performance.now() - arrived;
+    return this.#answer(opened, 200, "accepted", "stored", {});
   }
 
   async #report(

@@ -283,6 +283,8 @@ export type HealthResponse = {
   psk_age_s: number | null;
   /** When the newest report arrived; null: none since the start. */
   last_report_at: number | null;
+  /** From the arrival of the newest report until it was stored; null: none since the start. */
+  ingest_lag_ms: number | null;
 };
 
 export type ErrorResponse = { error: string; message: string };

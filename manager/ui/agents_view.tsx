@@ -4,7 +4,7 @@ import type { AgentSummary } from "../../shared/api.ts";
 import { StatusWord } from "./parts.tsx";
 import { href, withQuery } from "./route.ts";
 import type { State } from "./store.ts";
-import { ago, count, duration, UNKNOWN } from "./words.ts";
+import { ago, count, skew, UNKNOWN } from "./words.ts";
 
 /** Rows made at once; two thousand would hold the page up at every second's ages. */
 const ROWS = 200;
@@ -94,9 +94,9 @@ export function AgentsView({ state, now }: { state: State; now: number }) {
         />
       </div>
       <div class="card scroll" tabIndex={0} role="region" aria-label="Agents">
-        <table>
-          <thead>
-            <tr>
+        <table class="stack" role="table">
+          <thead role="rowgroup">
+            <tr role="row">
               {COLUMNS.map((column) => {
                 const on = column.key === sort;
                 const down = on && desc === "1";
@@ -104,6 +104,7 @@ export function AgentsView({ state, now }: { state: State; now: number }) {
                   <th
                     key={column.key}
                     scope="col"
+                    role="columnheader"
                     class={column.number === true ? "number" : ""}
                     aria-sort={on ? (down ? "descending" : "ascending") : undefined}
                   >
@@ -121,42 +122,46 @@ export function AgentsView({ state, now }: { state: State; now: number }) {
               })}
             </tr>
           </thead>
-          <tbody>
+          <tbody role="rowgroup">
             {shown.slice(0, rows).map((agent) => (
-              <tr key={agent.agent_id}>
-                <td class="clip">
+              <tr key={agent.agent_id} role="row">
+                <td role="cell" class="clip wide">
                   <a href={href("map", { node: agent.agent_id })}>{agent.hostname}</a>
                   {agent.blocked ? <span class="bad"> blocked</span> : null}
                 </td>
-                <td>
+                <td role="cell">
                   <StatusWord status={agent.status} />
                 </td>
-                <td class="nowrap">{ago(agent.last_seen_at, now)}</td>
-                <td class="clip">
+                <td role="cell" class="nowrap">
+                  {ago(agent.last_seen_at, now)}
+                </td>
+                <td role="cell" class="clip">
                   {agent.via === null
                     ? "none yet"
                     : agent.via === "direct"
                       ? "directly"
                       : `by relay ${agent.relay_path.map((id) => picture.label(id)).join(" → ")}`}
                 </td>
-                <td class="clip mono">
+                <td role="cell" class="clip mono">
                   {agent.addresses.slice(0, 3).join(", ")}
                   {agent.addresses.length > 3 ? ` and ${agent.addresses.length - 3} more` : ""}
                 </td>
-                <td class="number">{agent.wireguard.reduce((sum, item) => sum + (item.peers ?? 0), 0)}</td>
-                <td class="number">{agent.load?.[0]?.toFixed(2) ?? UNKNOWN}</td>
-                <td class="number">
+                <td role="cell" data-name="Peers" class="number">
+                  {agent.wireguard.reduce((sum, item) => sum + (item.peers ?? 0), 0)}
+                </td>
+                <td role="cell" data-name="Load" class="number">
+                  {agent.load?.[0]?.toFixed(2) ?? UNKNOWN}
+                </td>
+                <td role="cell" data-name="Waiting" class="number">
                   {agent.outbox_reports ?? UNKNOWN}
                   {(agent.dropped ?? 0) > 0 ? <span class="bad"> {agent.dropped} lost</span> : null}
                 </td>
-                <td class="number nowrap">
-                  {agent.skew_ms === null
-                    ? UNKNOWN
-                    : Math.abs(agent.skew_ms) < 1000
-                      ? "in time"
-                      : `${agent.skew_ms > 0 ? "+" : "−"}${duration(Math.abs(agent.skew_ms))}`}
+                <td role="cell" data-name="Clock" class="number nowrap">
+                  {skew(agent.skew_ms)}
                 </td>
-                <td class="mono">{agent.agent_version}</td>
+                <td role="cell" data-name="Version" class="mono">
+                  {agent.agent_version}
+                </td>
               </tr>
             ))}
           </tbody>

@@ -9,7 +9,7 @@ import type { Picture } from "./picture.ts";
 import { href } from "./route.ts";
 import { causesOf, sinceOf } from "./situation.ts";
 import type { State } from "./store.ts";
-import { ago, clock, codeWords, count, duration } from "./words.ts";
+import { ago, clock, codeWords, count, duration, localTimes } from "./words.ts";
 
 /** Causes and effects made at once. */
 const CAUSES = 100;
@@ -68,7 +68,8 @@ function AlarmText(props: { alarm: Alarm; picture: Picture; client: Client; now:
   const { alarm, picture, client, now } = props;
   const [problem, complain] = useState<string | null>(null);
   const to = subjectHref(picture, alarm.subject);
-  const message = to === null ? alarm.message : <a href={to}>{alarm.message}</a>;
+  const said = localTimes(alarm.message, now);
+  const message = to === null ? said : <a href={to}>{said}</a>;
   const { look_at: lookAt, command, seen_by: seenBy } = alarm.details;
   const acknowledge = async () => {
     try {
@@ -120,28 +121,41 @@ function Resolved({ picture, now }: { picture: Picture; now: number }) {
   if (alarms.length === 0) return <p class="muted">No alarm has been resolved yet.</p>;
   return (
     <div class="card scroll" tabIndex={0} role="region" aria-label="Resolved alarms">
-      <table>
+      <table class="stack" role="table">
         <caption class="hidden-text">{count(alarms.length, "resolved alarm")}, newest first</caption>
-        <thead>
-          <tr>
-            <th scope="col">Resolved</th>
-            <th scope="col">Lasted</th>
-            <th scope="col">Severity</th>
-            <th scope="col">What</th>
+        <thead role="rowgroup">
+          <tr role="row">
+            <th scope="col" role="columnheader">
+              Resolved
+            </th>
+            <th scope="col" role="columnheader">
+              Lasted
+            </th>
+            <th scope="col" role="columnheader">
+              Severity
+            </th>
+            <th scope="col" role="columnheader">
+              What
+            </th>
           </tr>
         </thead>
-        <tbody>
+        <tbody role="rowgroup">
           {alarms.map((alarm) => {
             const to = subjectHref(picture, alarm.subject);
+            const said = localTimes(alarm.message, now);
             return (
-              <tr key={alarm.id}>
-                <td class="nowrap">{alarm.resolved_at === null ? "" : clock(alarm.resolved_at, now)}</td>
-                <td class="nowrap">{duration((alarm.resolved_at ?? now) - sinceOf(alarm))}</td>
-                <td>
+              <tr key={alarm.id} role="row">
+                <td role="cell" data-name="Resolved" class="nowrap">
+                  {alarm.resolved_at === null ? "" : clock(alarm.resolved_at, now)}
+                </td>
+                <td role="cell" data-name="Lasted" class="nowrap">
+                  {duration((alarm.resolved_at ?? now) - sinceOf(alarm))}
+                </td>
+                <td role="cell">
                   <SeverityWord severity={alarm.severity} />
                 </td>
-                <td>
-                  {to === null ? alarm.message : <a href={to}>{alarm.message}</a>}{" "}
+                <td role="cell" class="wide">
+                  {to === null ? said : <a href={to}>{said}</a>} <span class="muted">·</span>{" "}
                   <a class="small nowrap" href={href("timeline", { at: sinceOf(alarm) })}>
                     the network then
                   </a>

@@ -44,6 +44,20 @@ export function fit(points: Iterable<Point>, width: number, height: number, marg
   return { scale, x: width / 2 - ((left + right) / 2) * scale, y: height / 2 - ((top + bottom) / 2) * scale };
 }
 
+/** As in app.css: up to this width a panel comes from below, and covers at most so much of the height. */
+const PHONE_PX = 640;
+const PANEL_SHARE = 0.6;
+
+/** What of a stage is free beside a panel of that width; 0: there is none. */
+export function roomBeside(
+  stage: { width: number; height: number },
+  panelPx: number,
+): { width: number; height: number } {
+  const { width, height } = stage;
+  if (panelPx === 0) return { width, height };
+  return width > PHONE_PX ? { width: width - panelPx, height } : { width, height: height * (1 - PANEL_SHARE) };
+}
+
 /** Square of the distance from a point to a segment. */
 export function distanceSquared(point: Point, from: Point, to: Point): number {
   const [dx, dy] = [to.x - from.x, to.y - from.y];

@@ -1,5 +1,5 @@
 // Owns what surrounds every view: the bar with its links, whether it is live, the login, and what to run when nobody reports yet.
-import { useState } from "hono/jsx/dom";
+import { useEffect, useState } from "hono/jsx/dom";
 import type { Child } from "hono/jsx";
 import { type Client, words } from "./client.ts";
 import { Command } from "./parts.tsx";
@@ -22,6 +22,10 @@ export function Frame({ state, client, children }: { state: State; client: Clien
   const causes = causesOf(state.alarms.values()).filter(({ alarm }) => alarm.severity !== "info" && !alarm.silenced);
   const critical = causes.some(({ alarm }) => alarm.severity === "critical");
   document.title = `${causes.length > 0 ? `(${causes.length}) ` : ""}${TITLES[state.route.view]} · kattila.status`;
+  // On a narrow screen the views' bar may be wider than it.
+  useEffect(() => {
+    document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
+  }, [state.route.view]);
   const fills = ["map", "matrix", "timeline"].includes(state.route.view);
   return (
     <div class="frame">

@@ -1,6 +1,6 @@
 // Owns one canvas with the map on it: size, layout in slices, painting, pan and zoom by pointer, wheel, touch and keys. While
 // it moves, a large picture is a bitmap that is pushed about; it is painted anew once it stands still.
-import { type Camera, distanceSquared, fit, pan, type Point, toScreen, toWorld, zoomAt } from "./camera.ts";
+import { type Camera, distanceSquared, fit, pan, type Point, roomBeside, toScreen, toWorld, zoomAt } from "./camera.ts";
 import { dumpPositions, type Layout, layOut, loadPositions, type Positions, ring } from "./layout.ts";
 import { type Focus, line, NO_FOCUS, paintMap, type Palette, readPalette } from "./paint_map.ts";
 import type { Picture } from "./picture.ts";
@@ -137,9 +137,9 @@ export class MapStage {
     }
   }
 
-  /** Width that no panel covers; on a phone it comes from below. */
-  get #room(): number {
-    return this.#size.width - (this.#size.width > 900 ? this.inset : 0);
+  /** What no panel covers. */
+  get #room(): { width: number; height: number } {
+    return roomBeside(this.#size, this.inset);
   }
 
   /** Shows everything. */
@@ -147,10 +147,10 @@ export class MapStage {
     // A traced path is what its map is about.
     const ids = this.#focus.hops.length > 0 ? this.#focus.hops : this.scene.nodes.map(({ id }) => id);
     const points = ids.flatMap((id) => this.positions.get(id) ?? []);
-    const width = this.#room;
+    const { width, height } = this.#room;
     // A ring's names stand outside it.
-    const margin = Math.min(this.scene.dense ? 110 : 70, Math.min(width, this.#size.height) * 0.14);
-    this.camera = fit(points, width, this.#size.height, margin);
+    const margin = Math.min(this.scene.dense ? 110 : 70, Math.min(width, height) * 0.14);
+    this.camera = fit(points, width, height, margin);
     this.repaint();
   }
 
@@ -158,8 +158,7 @@ export class MapStage {
   reveal(nodes: readonly string[]): void {
     const points = nodes.flatMap((id) => this.positions.get(id) ?? []);
     if (points.length === 0) return;
-    const width = this.#room;
-    const { height } = this.#size;
+    const { width, height } = this.#room;
     // Far away, it comes nearer; then no further than needed.
     const near =
       this.camera.scale < 0.5

@@ -1,6 +1,7 @@
 // Owns the first screen, for three in the morning: what is wrong, what it took down, what to run next, what changed before,
 // and whether the manager itself can see.
 import { useMemo } from "hono/jsx/dom";
+import type { Alarm } from "../../shared/api.ts";
 import { LAYERS_ALL } from "./filter.ts";
 import { NO_FOCUS } from "./paint_map.ts";
 import { Command, EventRow, MapCanvas, SeverityWord, StateWord, EdgeLink, subjectHref } from "./parts.tsx";
@@ -8,7 +9,7 @@ import { isProblem } from "./picture.ts";
 import { href } from "./route.ts";
 import { type Cause, changesBefore, sight, sinceOf, situation } from "./situation.ts";
 import type { State } from "./store.ts";
-import { ago, clock, codeWords, count, duration } from "./words.ts";
+import { ago, clock, codeWords, count, duration, localTimes } from "./words.ts";
 import { SEVERITY_TONE } from "./look.ts";
 
 /** Effects named at once; the rest folds away. */
@@ -30,7 +31,7 @@ export function NowView({ state, now }: { state: State; now: number }) {
           {tone === "good" ? "●" : tone === "warn" ? "◆" : "▲"}
         </span>
         <div>
-          <h1 role="status">{seen.blind ? `The manager is blind: ${seen.words[0]}` : facts.verdict}</h1>
+          <h1 role="status">{seen.blind ? `The manager is blind: ${seen.why}` : facts.verdict}</h1>
           <p class="muted">
             {facts.since === null ? null : `The oldest has been there for ${duration(now - facts.since)}. `}
             {count(picture.edges.size, "link")}, {problems.length === 0 ? "none" : problems.length} broken
@@ -69,7 +70,7 @@ export function NowView({ state, now }: { state: State; now: number }) {
                     <span class="muted nowrap">{clock(sinceOf(alarm), now)}</span>
                     <span>
                       {alarm.silenced ? <span class="muted">silenced </span> : null}
-                      {alarm.message}
+                      {localTimes(alarm.message, now)} <span class="muted nowrap">({ago(sinceOf(alarm), now)})</span>
                     </span>
                   </li>
                 ))}
@@ -108,7 +109,7 @@ export function NowView({ state, now }: { state: State; now: number }) {
                       <li key={edge.id}>
                         <StateWord state={edge.state} /> <EdgeLink picture={picture} edge={edge} />{" "}
                         <span class="muted">
-                          {edge.reason ?? ""} since {clock(edge.changed_at, now)}
+                          {edge.reason ?? ""} since {clock(edge.changed_at, now)} ({ago(edge.changed_at, now)})
                         </span>
                       </li>
                     ))}
@@ -158,9 +159,10 @@ function CauseItem({ cause: { alarm, effects }, state, now }: { cause: Cause; st
   const command = alarm.details["command"];
   const lookAt = alarm.details["look_at"];
   const to = subjectHref(state.picture, alarm.subject);
+  const said = localTimes(alarm.message, now);
   return (
     <article class={`cause ${SEVERITY_TONE[alarm.severity]}`}>
-      <h3>{to === null ? alarm.message : <a href={to}>{alarm.message}</a>}</h3>
+      <h3>{to === null ? said : <a href={to}>{said}</a>}</h3>
       <p class="facts">
         <SeverityWord severity={alarm.severity} /> · {codeWords(alarm.code)} · since {clock(sinceOf(alarm), now)} (
         {ago(sinceOf(alarm), now)})
@@ -174,7 +176,7 @@ function CauseItem({ cause: { alarm, effects }, state, now }: { cause: Cause; st
           <p class="muted small">{count(effects.length, "effect")}:</p>
           <ul>
             {effects.slice(0, EFFECTS).map((effect) => (
-              <li key={effect.id}>{effect.message}</li>
+              <Effect key={effect.id} effect={effect} now={now} />
             ))}
           </ul>
           {effects.length <= EFFECTS ? null : (
@@ -182,7 +184,7 @@ function CauseItem({ cause: { alarm, effects }, state, now }: { cause: Cause; st
               <summary>{effects.length - EFFECTS} more</summary>
               <ul>
                 {effects.slice(EFFECTS, 200).map((effect) => (
-                  <li key={effect.id}>{effect.message}</li>
+                  <Effect key={effect.id} effect={effect} now={now} />
                 ))}
               </ul>
             </details>
@@ -190,5 +192,13 @@ function CauseItem({ cause: { alarm, effects }, state, now }: { cause: Cause; st
         </div>
       )}
     </article>
+  );
+}
+
+function Effect({ effect, now }: { effect: Alarm; now: number }) {
+  return (
+    <li>
+      {localTimes(effect.message, now)} <span class="muted nowrap">({ago(sinceOf(effect), now)})</span>
+    </li>
   );
 }

@@ -1,4 +1,5 @@
 // Owns the side panel of an edge or a node: both ends' views side by side, rates and history, what it rides on, and lines to copy.
+import type { Child } from "hono/jsx";
 import { useEffect, useState } from "hono/jsx/dom";
 import type {
   AgentResponse,
@@ -23,9 +24,11 @@ import {
   count,
   duration,
   LAYER_WORDS,
+  localTimes,
   percent,
   rate,
   shortKey,
+  skew,
   UNKNOWN,
 } from "./words.ts";
 import { wgShow } from "./wg_show.ts";
@@ -72,9 +75,18 @@ export function Panel(props: { title: string; subtitle: string; onClose(): void;
   );
 }
 
-function endpoint(end: EdgeEnd): string {
+/** Too long for its column, it breaks before the port: half a port is another port. */
+function endpoint(end: EdgeEnd): Child {
   if (end.endpoint === null) return "nobody knows one";
-  return end.nat ? `${end.endpoint} (NAT)` : end.endpoint;
+  const [, address, port] = /^(.*)(:\d+)$/.exec(end.endpoint) ?? ["", end.endpoint, ""];
+  return (
+    <>
+      {address}
+      <wbr />
+      <span class="nowrap">{port}</span>
+      {end.nat ? " (NAT)" : ""}
+    </>
+  );
 }
 
 /** A large segment's node and its lines are drawn in place of the links between its hosts: the manager stores none of them. */
@@ -101,7 +113,7 @@ export function EdgePanel({
     Math.floor(now / 60_000),
   );
   const ends = [edge.a, edge.b];
-  const row = (name: string, of: (end: EdgeEnd) => string | null, mono = false) => (
+  const row = (name: string, of: (end: EdgeEnd) => Child, mono = false) => (
     <tr>
       <th scope="row">{name}</th>
       {ends.map((end, i) => (
@@ -150,11 +162,7 @@ export function EdgePanel({
           </thead>
           <tbody>
             {row("Interface", (end) => end.interface, true)}
-            {wireguard
-              ? row("Handshake", (end) =>
-                  end.latest_handshake_at === null ? "never" : duration(now - end.latest_handshake_at),
-                )
-              : null}
+            {wireguard ? row("Handshake", (end) => ago(end.latest_handshake_at, now)) : null}
             {row("Endpoint", endpoint, true)}
             {wireguard
               ? row(
@@ -272,7 +280,7 @@ function States({ history, now }: { history: EdgeHistory; now: number }) {
             <span class="muted">
               {clock(event.at, now)} {codeWords(event.code)}
             </span>{" "}
-            {event.message}
+            {localTimes(event.message, now)}
           </li>
         ))}
       </ul>
@@ -424,14 +432,7 @@ export function NodePanel({
                   name="Load"
                   value={agent.load === null ? UNKNOWN : agent.load.map((value) => value.toFixed(2)).join("  ")}
                 />
-                <Fact
-                  name="Clock"
-                  value={
-                    agent.skew_ms === null
-                      ? UNKNOWN
-                      : `${agent.skew_ms >= 0 ? "+" : "−"}${duration(Math.abs(agent.skew_ms))}`
-                  }
-                />
+                <Fact name="Clock" value={skew(agent.skew_ms)} />
               </>
             )}
             {report?.system == null ? null : (

@@ -9,7 +9,17 @@ import type { Focus } from "./paint_map.ts";
 import type { Picture } from "./picture.ts";
 import { href } from "./route.ts";
 import type { Filter } from "./scene.ts";
-import { clock, codeWords, SEVERITY_SIGN, STATE_MEANS, STATE_SIGN, STATE_WORDS, STATUS_SIGN } from "./words.ts";
+import {
+  ago,
+  clock,
+  codeWords,
+  localTimes,
+  SEVERITY_SIGN,
+  STATE_MEANS,
+  STATE_SIGN,
+  STATE_WORDS,
+  STATUS_SIGN,
+} from "./words.ts";
 
 export function StateWord({ state }: { state: EdgeState }) {
   return (
@@ -91,14 +101,15 @@ export function subjectHref(picture: Picture, subject: string): string | null {
 export function EventRow(props: { event: Event; now: number; picture: Picture; more?: number }) {
   const { event, now, picture, more = 0 } = props;
   const to = subjectHref(picture, event.subject);
+  const said = localTimes(event.message, now);
   return (
     <li>
-      <time class="muted nowrap" dateTime={new Date(event.at).toISOString()}>
-        {clock(event.at, now)}
+      <time class="muted" dateTime={new Date(event.at).toISOString()}>
+        {clock(event.at, now)} <span class="small nowrap">{ago(event.at, now)}</span>
       </time>
       <span>
         <span class="muted">{codeWords(event.code)} </span>
-        {to === null ? event.message : <a href={to}>{event.message}</a>}
+        {to === null ? said : <a href={to}>{said}</a>}
         {more > 0 ? <span class="muted"> and {more} more of the kind</span> : null}
       </span>
     </li>

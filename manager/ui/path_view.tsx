@@ -43,6 +43,13 @@ export function failedHop(trace: PathTrace): number | null {
   return trace.hops.length - 1;
 }
 
+/** Nodes that the map of a path shows: where it was to begin and end, its hops, and both ends of each link it takes. Pure. */
+export function placesOf(trace: PathTrace, ends: readonly string[], picture: Picture): string[] {
+  const links = trace.hops.flatMap(({ edge }) => (edge === null ? [] : (picture.edges.get(edge) ?? [])));
+  const ids = [...ends, ...trace.hops.map(({ node }) => node), ...links.flatMap(({ a, b }) => [a.node, b.node])];
+  return [...new Set(ids)].filter((id) => picture.nodes.has(id));
+}
+
 /** What a person typed, as the API wants it: an agent's id by its name, else the address as it is. Pure. */
 export function endpointOf(picture: Picture, text: string): string {
   const wanted = text.trim().toLowerCase();
@@ -72,7 +79,7 @@ export function PathView({ state, now }: { state: State; now: number }) {
   return (
     <div class="page">
       <h1 class="title">Can it get there, and how?</h1>
-      <form class="row" style={{ margin: "12px 0" }} onSubmit={submit}>
+      <form class="row ask" onSubmit={submit}>
         <label for="path-from">From</label>
         <input key={`from ${from}`} id="path-from" list="path-hosts" required value={named(from)} placeholder="host" />
         <label for="path-to">to</label>
@@ -124,7 +131,7 @@ function Traced({ answer, picture }: { answer: PathResponse; picture: Picture; n
   const drawn = pair[direction];
   const failed = failedHop(drawn);
   const edges = drawn.hops.flatMap(({ edge }) => edge ?? []);
-  const nodes = new Set(drawn.hops.map(({ node }) => node));
+  const nodes = placesOf(drawn, direction === "there" ? [answer.from, answer.to] : [answer.to, answer.from], picture);
   return (
     <>
       {pairs.length > 1 ? (
@@ -171,7 +178,7 @@ function Traced({ answer, picture }: { answer: PathResponse; picture: Picture; n
             focus={{
               ...NO_FOCUS,
               path: edges,
-              hops: [...nodes],
+              hops: nodes,
               failed: failed === null ? null : (drawn.hops[failed]?.edge ?? null),
             }}
             label={`Map with the path drawn: ${VERDICT_WORDS[drawn.verdict]}. The hops below say the same.`}

@@ -101,11 +101,22 @@ export function changesBefore(events: readonly Event[], since: number | null, no
   });
 }
 
-export type Sight = { blind: boolean; words: string[] };
+export type Sight = {
+  blind: boolean;
+  /** Why it is blind; null: it is not. */
+  why: string | null;
+  words: string[];
+};
 
-/** Whether the manager sees: when it last heard anybody, how many are on time, whether it can write. */
+/** An agent gives a direct try 5 s: what is stored later was not delivered, as far as it knows. */
+const MAX_LAG_MS = 5000;
+
+/** Whether the manager sees: when it last heard anybody, how long storing takes, how many are on time, whether it can write. */
 export function sight(agents: readonly AgentSummary[], health: HealthResponse | null, now: number): Sight {
-  if (health === null) return { blind: true, words: ["the manager does not say how it is"] };
+  if (health === null) {
+    const why = "the manager does not say how it is";
+    return { blind: true, why, words: [why] };
+  }
   const words: string[] = [];
   const interval = Math.min(...agents.map(({ interval_s: own }) => own ?? 30), 300) * 1000;
   const age = health.last_report_at === null ? null : now - health.last_report_at;
@@ -115,6 +126,8 @@ export function sight(agents: readonly AgentSummary[], health: HealthResponse | 
   const silent = agents.length > 0 && silentFor > Math.max(3 * interval, 20_000);
   if (age === null) words.push(`no report since the manager started ${duration(health.uptime_s * 1000)} ago`);
   else words.push(`last report ${duration(age)} ago`);
+  const lag = health.ingest_lag_ms;
+  if (lag !== null) words.push(`ingest lag ${lag < 1000 ? `${lag} ms` : duration(lag)}`);
   const online = agents.filter(({ status }) => status === "online").length;
   words.push(`${online} of ${agents.length} on time`);
   const waiting = agents.filter(({ outbox_reports: reports }) => (reports ?? 0) > 0);
@@ -124,6 +137,15 @@ export function sight(agents: readonly AgentSummary[], health: HealthResponse | 
       ? "nothing waits to be sent"
       : `${count(reports, "report")} ${reports === 1 ? "waits" : "wait"} at ${count(waiting.length, "agent")}`,
   );
-  words.push(health.database === "ok" ? "database ok" : `database ${health.database.replace("_", " ")}`);
-  return { blind: silent || health.database !== "ok", words };
+  const database = `database ${health.database.replace("_", " ")}`;
+  words.push(database);
+  const why =
+    health.database !== "ok"
+      ? `${database}, nothing is stored`
+      : silent
+        ? words[0]!
+        : lag !== null && lag > MAX_LAG_MS
+          ? `a report waits ${duration(lag)} to be stored`
+          : null;
+  return { blind: why !== null, why, words };
 }

@@ -31,6 +31,18 @@ export function clock(at: number, now: number): string {
   return date.toDateString() === today.toDateString() ? time : `${day(at)} ${time}`;
 }
 
+/** The manager's words with their moments (ISO 8601, UTC) as `clock` says them: one zone on one page. */
+export function localTimes(text: string, now: number): string {
+  return text.replace(/\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z/g, (moment) => clock(Date.parse(moment), now));
+}
+
+/** Agent clock minus manager clock, in words. */
+export function skew(milliseconds: number | null): string {
+  if (milliseconds === null) return UNKNOWN;
+  if (Math.abs(milliseconds) < 1000) return "in time";
+  return `${duration(Math.abs(milliseconds))} ${milliseconds > 0 ? "ahead" : "behind"}`;
+}
+
 /** `02:41:07`. */
 export function seconds(at: number): string {
   const date = new Date(at);

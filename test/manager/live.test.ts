@@ -1,7 +1,7 @@
 // The live stream beside the picture: what is sent as it happens is what a whole answer would say.
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { MAX_PAIRED_MEMBERS } from "../../manager/topology/segments.ts";
-import type { StreamEvents, TopologyResponse } from "../../shared/api.ts";
+import type { HealthResponse, StreamEvents, TopologyDiff, TopologyResponse } from "../../shared/api.ts";
 import { item } from "../topology/scene.ts";
 import { type Agent, type Data, type Ground, ground, listen, registered } from "./support.ts";
 
@@ -91,4 +91,26 @@ test("a large segment is one node in the picture: its pairs are not sent, and th
   const whole = (await (await fetch(`${place.url}/status/topology`)).json()) as TopologyResponse;
   expect(whole.nodes.filter(({ kind }) => kind === "segment")).toHaveLength(1);
   expect(whole.edges).toHaveLength(members);
+  // The difference of two moments speaks of what `?at=` shows at them.
+  const long = place.now() - 86_400_000;
+  const asked = await fetch(`${place.url}/status/topology/diff?from=${long}&to=${place.now()}`);
+  const { edges } = (await asked.json()) as TopologyDiff;
+  expect(edges.added.map(({ id }) => id).sort()).toEqual(whole.edges.map(({ id }) => id).sort());
+});
+
+test("the healthcheck says when the newest report came, and how long storing it took", async () => {
+  const { last_report_at, ingest_lag_ms } = (await (
+    await fetch(`${place.url}/status/healthcheck`)
+  ).json()) as HealthResponse;
+  expect(last_report_at).toBe(place.now());
+  expect(Number.isInteger(ingest_lag_ms) && ingest_lag_ms! >= 0 && ingest_lag_ms! < 60_000).toBe(true);
+  const untouched = await ground();
+  try {
+    expect(await (await fetch(`${untouched.url}/status/healthcheck`)).json()).toMatchObject({
+      last_report_at: null,
+      ingest_lag_ms: null,
+    });
+  } finally {
+    await untouched.remove();
+  }
 });

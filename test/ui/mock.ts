@@ -499,6 +499,7 @@ export async function startMock(
         database: "ok",
         psk_age_s: 30,
         last_report_at: topology.nodes.length === 0 ? null : now - 2000,
+        ingest_lag_ms: topology.nodes.length === 0 ? null : 12,
       });
     if (at === "/status/login")
       return json({ role: "admin" }, 200, { "Set-Cookie": `mock=${options.token}; HttpOnly; SameSite=Strict; Path=/` });

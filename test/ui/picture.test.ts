@@ -13,7 +13,7 @@ import { arrange } from "../../manager/ui/agents_view.tsx";
 import { LAYERS_ALL } from "../../manager/ui/filter.ts";
 import { createMatrix } from "../../manager/ui/matrix.ts";
 import { cellWords } from "../../manager/ui/matrix_view.tsx";
-import { endpointOf, failedHop } from "../../manager/ui/path_view.tsx";
+import { endpointOf, failedHop, placesOf } from "../../manager/ui/path_view.tsx";
 import { changeWords, marksOf, withBoth } from "../../manager/ui/difference.ts";
 import { diff } from "../../manager/topology/diff.ts";
 import { isProblem, Picture, search } from "../../manager/ui/picture.ts";
@@ -218,10 +218,12 @@ describe("first screen", () => {
       database: "ok",
       psk_age_s: null,
       last_report_at: NOW - 5000,
+      ingest_lag_ms: 12,
     };
     expect(sight([agent("a")], health, NOW)).toEqual({
       blind: false,
-      words: ["last report 5 s ago", "1 of 1 on time", "nothing waits to be sent", "database ok"],
+      why: null,
+      words: ["last report 5 s ago", "ingest lag 12 ms", "1 of 1 on time", "nothing waits to be sent", "database ok"],
     });
     expect(sight([agent("a")], { ...health, last_report_at: NOW - 91_000 }, NOW).blind).toBe(true);
     expect(sight([agent("a")], { ...health, last_report_at: null }, NOW).blind).toBe(true);
@@ -229,6 +231,11 @@ describe("first screen", () => {
     expect(sight([], { ...health, last_report_at: null }, NOW).blind).toBe(false);
     expect(sight([agent("a")], { ...health, database: "full" }, NOW).blind).toBe(true);
     expect(sight([agent("a")], null, NOW).blind).toBe(true);
+    expect(sight([agent("a")], { ...health, ingest_lag_ms: 8000 }, NOW).blind).toBe(true);
+    expect(sight([], { ...health, last_report_at: null, ingest_lag_ms: null }, NOW).words.join()).not.toContain("lag");
+    // The reason, not whatever stands first: it heard somebody five seconds ago, and could not write it down.
+    expect(sight([agent("a")], { ...health, database: "full" }, NOW).why).toBe("database full, nothing is stored");
+    expect(sight([agent("a")], { ...health, last_report_at: NOW - 91_000 }, NOW).why).toBe("last report 91 s ago");
     expect(sight([agent("a", { outbox_reports: 3 })], health, NOW).words).toContain("3 reports wait at 1 agent");
   });
 });
@@ -346,6 +353,14 @@ describe("tables and path", () => {
       1,
       2,
     ]);
+  });
+  test("the map of a path shows both its ends, also where it stops at the first", () => {
+    const picture = new Picture(office(NOW));
+    const edge = [...picture.edges.values()][0]!;
+    const elsewhere = [...picture.nodes.keys()].find((id) => id !== edge.a.node && id !== edge.b.node)!;
+    const trace = { hops: [{ node: edge.a.node, edge: edge.id }] } as unknown as PathTrace;
+    expect(placesOf(trace, [edge.a.node, elsewhere], picture)).toEqual([edge.a.node, elsewhere, edge.b.node]);
+    expect(placesOf({ ...trace, hops: [] }, [edge.a.node, "192.0.2.1"], picture)).toEqual([edge.a.node]);
   });
   test("a host's name is its agent, anything else an address", () => {
     const picture = new Picture(office(NOW));

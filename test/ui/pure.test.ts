@@ -2,7 +2,7 @@
 import { uiAssets, uiSize } from "../../manager/ui/assets.ts";
 import { describe, expect, test } from "bun:test";
 import { EDGE_STATES } from "../../shared/api.ts";
-import { distanceSquared, fit, toScreen, toWorld, zoomAt } from "../../manager/ui/camera.ts";
+import { distanceSquared, fit, roomBeside, toScreen, toWorld, zoomAt } from "../../manager/ui/camera.ts";
 import { escapeXml, mapSvg } from "../../manager/ui/export_map.ts";
 import { filterOf, LAYERS_ALL, toggleLayer } from "../../manager/ui/filter.ts";
 import { contrast, sixDigits, STATE_DASH, STATE_TONE, TONES } from "../../manager/ui/look.ts";
@@ -62,6 +62,22 @@ describe("words", () => {
     );
     expect([words.rate(0), words.bytes(0), words.percent(0)]).toEqual(["0 bit/s", "0 B", "0 %"]);
     expect(words.ago(null, NOW)).toBe("never");
+  });
+  test("the manager's moments are in the reader's zone", () => {
+    const at = Date.UTC(2026, 10, 23, 10, 53, 33);
+    expect(words.localTimes("nothing arrives since 2026-11-23T10:53:33Z, and 2026-11-23T10:53:33.5Z", NOW)).toBe(
+      `nothing arrives since ${words.clock(at, NOW)}, and ${words.clock(at, NOW)}`,
+    );
+    expect(words.localTimes("a-2026-11-23 stays", NOW)).toBe("a-2026-11-23 stays");
+  });
+  test("a clock is in time, ahead or behind; nobody reads minus zero", () => {
+    expect([null, 0, -40, 61_000, -3000].map(words.skew)).toEqual([
+      "unknown",
+      "in time",
+      "in time",
+      "61 s ahead",
+      "3 s behind",
+    ]);
   });
   test("amounts take fitting units", () => {
     expect([words.rate(1500), words.rate(25_000_000), words.bytes(1536), words.percent(0.034)]).toEqual([
@@ -162,6 +178,12 @@ describe("camera", () => {
     }
     expect(fit([], 800, 600)).toEqual({ x: 400, y: 300, scale: 1 });
     expect(fit([{ x: 5, y: 5 }], 800, 600).scale).toBeLessThan(10);
+  });
+  test("a panel leaves room beside it, on a phone above it", () => {
+    expect(roomBeside({ width: 1440, height: 700 }, 464)).toEqual({ width: 976, height: 700 });
+    expect(roomBeside({ width: 768, height: 700 }, 464)).toEqual({ width: 304, height: 700 });
+    expect(roomBeside({ width: 390, height: 700 }, 464)).toEqual({ width: 390, height: 280 });
+    expect(roomBeside({ width: 390, height: 700 }, 0)).toEqual({ width: 390, height: 700 });
   });
   test("the distance to a line ends at its ends", () => {
     expect(distanceSquared({ x: 0, y: 3 }, { x: -5, y: 0 }, { x: 5, y: 0 })).toBe(9);
