@@ -113,15 +113,11 @@ export class Alarms {
       if (rows === undefined) live.set(row.code, [row]);
       else rows.push(row);
     }
-    const isFresh = !observation.late && !observation.superseded;
-    const rebooted = previous !== null && previous.bootId !== facts.bootId;
     for (const rule of RULES) {
       if (rule.listens === "signal") continue;
-      // By the first report of a boot nothing of the configuration is decided: an agent may start before its interfaces
-      // do, and of two hosts that report under one id in turn each would undo the other's.
-      const decides = rule.listens === "arrival" || (isFresh && !(rebooted && (rule.compares || rule.ofConfiguration)));
+      const decides = rule.listens === "arrival" || (!observation.late && !observation.superseded);
       // A late report may show a change for the first time: it is remembered, and the next fresh one decides.
-      if (!decides && !isFresh && (observation.superseded || !rule.compares)) continue;
+      if (!decides && (observation.superseded || !rule.compares)) continue;
       const rows = live.get(rule.code);
       if (steady && rule.ofConfiguration && rows === undefined) continue;
       this.#evaluate(rule, context, rows ?? [], ref, observation.observed_at, decides);
