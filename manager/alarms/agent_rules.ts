@@ -4,9 +4,9 @@ import { contains, covers, formatEndpoint, parseAddress, parsePrefix } from "../
 import type { Report, Wireguard } from "../../shared/report.ts";
 import type { AlarmRow } from "../model.ts";
 import { type Facts, isDown, type Underlay, type WireguardFacts } from "./facts.ts";
-import { memoryOf } from "./ledger.ts";
+import { isOpen, memoryOf } from "./ledger.ts";
 import { label, labels, on, shortKey, some, subjectParts, subjectRest, subjects } from "./names.ts";
-import { type Context, type Finding, type Key, keyOf, type Rule, type Verdict } from "./rule.ts";
+import { clones, type Context, type Finding, type Key, keyOf, type Rule, type Verdict } from "./rule.ts";
 
 const MINUTE_MS = 60_000;
 /** What WireGuard adds to a packet: 20 or 40 (IP) + 8 (UDP) + 32 (its own header and tag). */
@@ -26,7 +26,7 @@ function own(context: Context, said: Said): Finding {
     agents: [context.agentId],
     seenBy: [label(context.topology, context.agentId)],
     ...said,
-    causes: [...(said.causes ?? []), keyOf("id_clone", subjects.agent(context.agentId))],
+    causes: [...(said.causes ?? []), ...clones([context.agentId])],
   };
 }
 
@@ -35,7 +35,7 @@ function kept(row: AlarmRow | null, name: string): unknown {
 }
 
 function open(row: AlarmRow | null): boolean {
-  return row !== null && row.state !== "pending";
+  return row !== null && isOpen(row);
 }
 
 type Options = Partial<
@@ -209,22 +209,60 @@ const clockSkew = rule(
   },
 );
 
+/** A boot that came back within this, or within so many of its intervals, is one of two hosts. */
+const CLONE_MEMORY_MS = 10 * MINUTE_MS;
+const CLONE_MEMORY_INTERVALS = 3;
+/** If another host has the same id it reports within one interval; half of one more is for jitter. */
+const SETTLE_INTERVALS = 1.5;
+
+/** What `id_clone` keeps. */
+type Boots = {
+  /** Those before the newest. */
+  boots: string[];
+  /** By which it reported since. */
+  hostnames: string[];
+  changed_at: number;
+  settling_since: number;
+};
+
+function bootsOf(row: AlarmRow | null): Boots | null {
+  return kept(row, "boots") === undefined ? null : (memoryOf(row!).keep as Boots);
+}
+
+/**
+ * Whether an agent's boot has just changed. Its host may still be starting (the agent before wg-quick), or be another host
+ * with the same id: what its reports show waits. `clone`: the agent's live `id_clone` row, which remembers the change.
+ */
+export function isSettling(clone: AlarmRow | null, intervalMs: number, now: number): boolean {
+  const boots = bootsOf(clone);
+  return boots !== null && now - boots.settling_since < SETTLE_INTERVALS * intervalMs;
+}
+
 const idClone = rule(
   "id_clone",
   { resolve: { quietMs: 10 * MINUTE_MS } },
   (context) => (context.previous !== null && context.previous.bootId !== context.facts.bootId ? self(context) : []),
   (_subject, context, row) => {
     if (context.previous === null || context.previous.bootId === context.facts.bootId) return "stays";
-    const boots = [
-      ...new Set([...((kept(row, "boots") as string[] | undefined) ?? []), context.previous.bootId]),
-    ].slice(-4);
-    const returned = ((kept(row, "boots") as string[] | undefined) ?? []).includes(context.facts.bootId);
-    const name = label(context.topology, context.agentId);
+    const { now } = context;
+    const intervalMs = context.intervalMs(context.agentId);
+    const before = bootsOf(row);
+    const boots = [...new Set([...(before?.boots ?? []), context.previous.bootId])].slice(-4);
+    const returned = before?.boots.includes(context.facts.bootId) === true;
+    // Boots that follow each other faster than they settle settle as one: else nothing of that host was ever decided.
+    const lasted = before === null || (!open(row) && now - before.changed_at >= SETTLE_INTERVALS * intervalMs);
+    const hostnames = [...new Set([...(before?.hostnames ?? []), label(context.topology, context.agentId)])]
+      .slice(-4)
+      .sort();
+    const keep: Boots = { boots, hostnames, changed_at: now, settling_since: lasted ? now : before.settling_since };
     const finding = own(context, {
-      ...cloned(name, "two boots of a host report in turn"),
-      keep: { boots },
+      ...cloned(hostnames.join(" and "), "two boots of a host report in turn"),
+      keep,
+      details: { hostnames, boot_ids: [...new Set([...boots, context.facts.bootId])].sort() },
       // A reboot shows a new boot once; only one that comes back means two hosts.
-      ...(returned || open(row) ? {} : { expiresAt: context.now + 10 * MINUTE_MS }),
+      ...(returned || open(row)
+        ? {}
+        : { expiresAt: now + Math.max(CLONE_MEMORY_MS, CLONE_MEMORY_INTERVALS * intervalMs) }),
     });
     return { ...finding, causes: [] };
   },
@@ -552,7 +590,7 @@ const keyReuse = rule(
       agentId: agents[0]!,
       agents,
       seenBy: labels(context.topology, agents),
-      causes: [],
+      causes: clones(agents),
       details: { key, owners },
     };
   },
@@ -609,7 +647,7 @@ const keyMismatch = rule(
       agentId: agent,
       agents: [...new Set([agent, ...listers])],
       seenBy: labels(context.topology, [...listers, agent]),
-      causes: [],
+      causes: clones([agent, ...listers]),
       details: { public_key: key, interface: name },
     };
   },
@@ -669,7 +707,7 @@ const addressDuplicate = rule(
       agentId: agents[0]!,
       agents,
       seenBy: labels(context.topology, agents),
-      causes: agents.flatMap((agent) => [keyOf("id_clone", subjects.agent(agent))]),
+      causes: clones(agents),
       details: { address, network, owners },
     };
   },

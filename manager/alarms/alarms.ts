@@ -3,7 +3,7 @@
 // built anew from its database goes on where the former stopped. Pure: the clock is a parameter.
 import type { TopologyEdge } from "../../shared/api.ts";
 import type { AlarmChange, AlarmRow, Observation, Silence, TopologyChange, TopologyReader } from "../model.ts";
-import { carriedBy, cloned, PSK_MEMORY_MS, PSK_PATIENCE_MS } from "./agent_rules.ts";
+import { carriedBy, cloned, isSettling, PSK_MEMORY_MS, PSK_PATIENCE_MS } from "./agent_rules.ts";
 import { configurationOf, type Facts, factsOf, type Underlay } from "./facts.ts";
 import { isOpen, isPending, Ledger, memoryOf, type ReportRef } from "./ledger.ts";
 import { instant, label, labels, on, some, subjectParts, subjectRest, subjects } from "./names.ts";
@@ -50,6 +50,11 @@ export type PskFacts = {
   error: { reason: string; message: string } | null;
   error_since_at: number | null;
 };
+
+/** Whether a rule goes by what a report shows of its host. How it comes is the manager's to see; what resolves by quiet counts changes itself. */
+function isOfHost(rule: Rule): boolean {
+  return rule.listens === "report" && !("quietMs" in rule.resolve);
+}
 
 export class Alarms {
   #ledger: Ledger;
@@ -142,18 +147,39 @@ export class Alarms {
     sinceAt: number,
     decides: boolean,
   ): void {
+    const isTurn = this.#isTurn(context);
     // Of most rules there is none at all.
     let wanted: Set<string> | null = null;
-    for (const subject of rule.subjects(context)) (wanted ??= new Set()).add(subject);
+    if (!isTurn || !rule.compares) for (const subject of rule.subjects(context)) (wanted ??= new Set()).add(subject);
     for (const row of live) (wanted ??= new Set()).add(row.subject);
     for (const subject of wanted ?? []) {
       const row = this.#ledger.get(keyOf(rule.code, subject));
       const verdict = rule.check(subject, context, row);
-      if (verdict === "stays") continue;
+      if (verdict === "stays" || (verdict === null && row === null)) continue;
+      const agents = [context.agentId, ...(verdict?.agents ?? memoryOf(row!).agents ?? [])];
+      const counts = decides && !(isOfHost(rule) && (isTurn || this.#isSettling(agents, context.now)));
       if (verdict !== null) {
-        this.#ledger.present(rule, subject, verdict, context.agentId, ref, context.now, { sinceAt, decides });
-      } else if (decides) this.#ledger.absent(rule, subject, context.agentId, ref, context.now);
+        this.#ledger.present(rule, subject, verdict, context.agentId, ref, context.now, { sinceAt, decides: counts });
+      } else if (counts || (decides && !isOpen(row!))) {
+        this.#ledger.absent(rule, subject, context.agentId, ref, context.now);
+      }
     }
+  }
+
+  /** Whether one of these agents has just changed its boot: what it shows is remembered, and decided when it settled. */
+  #isSettling(agents: readonly string[], now: number): boolean {
+    return agents.some((agentId) => {
+      const heard = this.#heard.get(agentId);
+      const clone = this.#ledger.get(keyOf("id_clone", subjects.agent(agentId)));
+      return heard !== undefined && isSettling(clone, heard.intervalMs, now);
+    });
+  }
+
+  /** Whether the report before was another host's, of two with one id: the difference is no change of either. */
+  #isTurn({ agentId, previous, facts }: Context): boolean {
+    if (previous === null || previous.bootId === facts.bootId) return false;
+    const clone = this.#ledger.get(keyOf("id_clone", subjects.agent(agentId)));
+    return clone !== null && isOpen(clone);
   }
 
   /** About once a second: silence, and whatever time alone changes. */

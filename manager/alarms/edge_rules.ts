@@ -3,7 +3,16 @@ import { parseEndpoint } from "../../shared/net.ts";
 import type { TopologyEdge } from "../../shared/api.ts";
 import { isOpen, memoryOf } from "./ledger.ts";
 import { agentEnds, edgeName, endName, label, labels, on, shortKey, some, subjectRest, subjects } from "./names.ts";
-import { type AlarmCode, type Context, type Finding, type Key, keyOf, type Rule, type Verdict } from "./rule.ts";
+import {
+  type AlarmCode,
+  clones,
+  type Context,
+  type Finding,
+  type Key,
+  keyOf,
+  type Rule,
+  type Verdict,
+} from "./rule.ts";
 
 const HOUR_MS = 3_600_000;
 /** So many changes of an endpoint in an hour are no roaming any more (2-topology.md). */
@@ -52,7 +61,7 @@ function causesOf(context: Context, edge: TopologyEdge): Key[] {
     [edge.b, edge.a],
   ] as const) {
     if (context.topology.agent(end.node) !== null) {
-      causes.push(keyOf("agent_down", subjects.agent(end.node)), keyOf("id_clone", subjects.agent(end.node)));
+      causes.push(keyOf("agent_down", subjects.agent(end.node)), ...clones([end.node]));
       if (end.interface !== null) {
         causes.push(keyOf("key_mismatch", subjects.interface(end.node, end.interface)));
         if (other.public_key !== null) {
@@ -236,7 +245,11 @@ const cannotSend = byEdge(
       command: on(
         label(context.topology, end.node),
       )`ip route get ${parseEndpoint(other.endpoint ?? "")?.address ?? "<endpoint>"}`,
-      causes: [...underEnd(context, edge, end), ...ownCauses(edge, "tunnel_loop")],
+      causes: [
+        ...underEnd(context, edge, end),
+        ...ownCauses(edge, "tunnel_loop"),
+        ...clones(agentEnds(context.topology, edge)),
+      ],
     };
   },
   {
@@ -257,7 +270,7 @@ const tunnelLoop = byEdge(
     lookAt:
       "AllowedIPs or a route that covers the peer's endpoint: it needs a more specific route outside, or an fwmark",
     command: show(edge, context),
-    causes: [],
+    causes: clones(agentEnds(context.topology, edge)),
   }),
   {
     means: "The peer's endpoint is routed into its own tunnel: packets go round and traffic explodes.",
@@ -404,6 +417,7 @@ const endpointChanged: Rule = {
         ...[edge.a, edge.b].flatMap((end) =>
           end.public_key === null ? [] : [keyOf("key_reuse", subjects.key(end.public_key))],
         ),
+        ...clones(agentEnds(context.topology, edge)),
       ],
       keep: { times },
       ...(enough ? {} : { expiresAt: times.at(-1)! + HOUR_MS }),
@@ -464,7 +478,7 @@ const keepaliveMissing: Rule = {
       message: `${endName(context.topology, natted)} is behind NAT without keepalive, and its endpoint has moved: it cannot be reached while it is quiet`,
       lookAt: "keepalive 25 s at the end behind the NAT",
       command: show(edge, context),
-      causes: [],
+      causes: clones(agentEnds(context.topology, edge)),
       ...about(context, edge),
     };
   },
@@ -549,9 +563,9 @@ const peerUnknown: Rule = {
     const key = node.slice("wg:".length);
     if (context.topology.ownersOfKey(key).length > 0 || context.topology.expected.has(key)) return null;
     // Once seen, its going again is no all-clear: someone acknowledges it, or it gets an owner.
-    if (row !== null && row.state !== "pending") return "stays";
+    if (row !== null && isOpen(row)) return "stays";
     const wg = context.facts.wireguard?.find((item) => item.peers.some((peer) => peer.key === key));
-    if (wg === undefined) return row === null ? null : "stays";
+    if (wg === undefined) return null;
     const place = context.topology.edgeOfPeer(context.agentId, wg.interface, key);
     if (place?.edge.state === "key_mismatch") return null;
     // Others knew it before: a foreign peer that gets one more lister.
@@ -567,7 +581,7 @@ const peerUnknown: Rule = {
       agentId: context.agentId,
       agents: [context.agentId],
       seenBy: [name],
-      causes: [],
+      causes: clones([context.agentId]),
       details: { key, interface: wg.interface, edge: place?.edge.id ?? null },
     };
   },

@@ -3,6 +3,7 @@
 import type { Severity, TopologyEdge } from "../../shared/api.ts";
 import type { AlarmRow, Observation, TopologyReader } from "../model.ts";
 import type { Facts } from "./facts.ts";
+import { subjects } from "./names.ts";
 import type { Parts } from "./partition.ts";
 
 export const ALARM_CODES = [
@@ -52,6 +53,11 @@ export type AlarmCode = (typeof ALARM_CODES)[number];
 export type Key = string;
 export function keyOf(code: AlarmCode, subject: string): Key {
   return `${code}|${subject}`;
+}
+
+/** While two hosts report under one of these ids, what they show of it contradicts itself. */
+export function clones(agentIds: Iterable<string>): Key[] {
+  return [...agentIds].map((agentId) => keyOf("id_clone", subjects.agent(agentId)));
 }
 
 /** A rule's condition holds for a subject. Texts must not change from report to report: no ages, no counters. */

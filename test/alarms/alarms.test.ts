@@ -882,26 +882,6 @@ tables("agents", [
     ],
   },
   {
-    name: "id_clone: what the copy does not have seems lost, beneath the clone; after a reboot it is lost at once",
-    steps: [
-      {
-        act: (world) => {
-          const report = world.reports.get("a")!;
-          report.boot_id = "boot-2";
-          report.wireguard = [];
-          report.interfaces = report.interfaces!.filter((item) => item.name !== "wg0");
-        },
-        pass: 31,
-        open: ["iface_gone interface:a/wg0"],
-      },
-      {
-        act: (world) => void (world.reports.get("a")!.boot_id = "boot-1"),
-        pass: 31,
-        open: ["id_clone agent:a", "iface_gone interface:a/wg0 < id_clone"],
-      },
-    ],
-  },
-  {
     name: "replay until acknowledged; beneath a clone when there is one",
     steps: [
       {

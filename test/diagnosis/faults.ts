@@ -559,8 +559,8 @@ export const FAULTS: readonly Fault[] = [
     inject: "a's state directory is copied to d (same machine-id), and both agents run",
     repair: "d's agent is stopped",
     root: { code: "id_clone", severity: "critical", subject: "agent" },
-    // d has none of a's interfaces: by turns they seem to go
-    beneath: ["replay", "agent_down", "auth_failure", "iface_gone"],
+    // d has none of a's interfaces, and yet none seems gone.
+    beneath: ["replay", "agent_down", "auth_failure"],
     tellableSeconds: 4 * INTERVAL_S,
     hold: { seconds: 0 },
     resolves: "10 minutes of one (the clock is moved)",
