@@ -2,7 +2,7 @@
 // framework is loaded for them, for the agent's memory is somebody's router's.
 import { readEnvelope, seal, verifyMac, verifySignature } from "../shared/envelope.ts";
 import { firstIssue, parseObject } from "../shared/json.ts";
-import { DATA_VERSION, MAX_BODY_BYTES } from "../shared/limits.ts";
+import { DATA_VERSION, MAX_BODY_BYTES, NO_BODY_LIMIT } from "../shared/limits.ts";
 import { listening } from "../shared/listen.ts";
 import { type Log, reason } from "../shared/log.ts";
 import { canonicalAddress, contains, isLoopback, parseAddress, type Prefix } from "../shared/net.ts";
@@ -80,22 +80,28 @@ function badFraming({ headers, url }: Request): string | null {
   return null;
 }
 
+/** Ends the connection: what comes of the body is not read. */
+function tooLarge(): Response {
+  return refuse(413, "too_large", `the body may have at most ${MAX_BODY_BYTES} bytes`, { Connection: "close" });
+}
+
 async function readBody(request: Request): Promise<Uint8Array | Response> {
   const length = request.headers.get("content-length");
-  if (length !== null && Number(length) > MAX_BODY_BYTES)
-    return refuse(413, "too_large", `the body may have at most ${MAX_BODY_BYTES} bytes`);
+  // What is not there has no type.
+  if (request.body === null || Number(length ?? 1) === 0) return refuse(400, "malformed", "the body is empty");
+  // Chunks have no end that anybody promised.
+  const unread: Record<string, string> = length === null ? { Connection: "close" } : {};
   if (!/^application\/json\s*(;|$)/i.test(request.headers.get("content-type") ?? "")) {
-    return refuse(415, "unsupported_media_type", "send Content-Type: application/json");
+    return refuse(415, "unsupported_media_type", "send Content-Type: application/json", unread);
   }
   if ((request.headers.get("content-encoding") ?? "identity") !== "identity")
-    return refuse(415, "unsupported_media_type", "send the body uncompressed");
+    return refuse(415, "unsupported_media_type", "send the body uncompressed", unread);
   const chunks: Uint8Array[] = [];
   let size = 0;
   try {
-    for await (const chunk of (request.body ?? []) as unknown as AsyncIterable<Uint8Array>) {
+    for await (const chunk of request.body as unknown as AsyncIterable<Uint8Array>) {
       size += chunk.byteLength;
-      if (size > MAX_BODY_BYTES)
-        return refuse(413, "too_large", `the body may have at most ${MAX_BODY_BYTES} bytes`, { Connection: "close" });
+      if (size > MAX_BODY_BYTES) return tooLarge();
       chunks.push(chunk);
     }
   } catch {
@@ -224,6 +230,7 @@ export function createAgentApp(options: ServerOptions): (request: Request, remot
     const bad = badFraming(request);
     // What follows on this connection may be the rest of the body, or a request: nobody can tell.
     if (bad !== null) return refuse(400, "malformed", bad, { Connection: "close" });
+    if (Number(request.headers.get("content-length")) > MAX_BODY_BYTES) return tooLarge();
     const { pathname, hostname } = new URL(request.url);
     const method = METHODS[pathname];
     if (method === undefined)
@@ -280,7 +287,7 @@ export function serveAgent(options: ServerOptions): AgentServer {
       // Else Bun shares the port with every program that does the same: of two, each would get some of the messages.
       reusePort: false,
       idleTimeout: IDLE_TIMEOUT_S,
-      maxRequestBodySize: MAX_BODY_BYTES,
+      maxRequestBodySize: NO_BODY_LIMIT,
       fetch: (request, server) => {
         const address = server.requestIP(request)?.address ?? "";
         return answer(request, canonicalAddress(address.split("%")[0]!) ?? address);

@@ -23,7 +23,7 @@ import { mermaid } from "./export/mermaid.ts";
 import { netjson } from "./export/netjson.ts";
 import type { Fleet } from "./fleet.ts";
 import { edgeHistory } from "./history.ts";
-import { errorResponse, HttpError, json, jsonList, NO_PAGE, query, readBody, readObject } from "./http.ts";
+import { errorResponse, HttpError, json, jsonList, NO_PAGE, query, readBody, readObject, tooLarge } from "./http.ts";
 import { type Answer, type Ingest, RETRY_AFTER_S } from "./ingest.ts";
 import { type Store, StoreError } from "./store/store.ts";
 import type { Stream } from "./stream.ts";
@@ -83,7 +83,7 @@ export function createApp(options: AppOptions): Hono<{ Bindings: Bindings }> {
   });
 
   // Bun refuses most malformed framing itself; it joins repeated headers and lets equal lengths and two Hosts through.
-  // Without a usable Host (HTTP/1.0, `Host: a b`) the request's URL is no URL.
+  // Without a usable Host (HTTP/1.0, `Host: a b`) the request's URL is no URL. A body that is too large goes unread on every path.
   app.use(async (c, next) => {
     const { headers, url } = c.req.raw;
     const length = headers.get("content-length");
@@ -91,6 +91,7 @@ export function createApp(options: AppOptions): Hono<{ Bindings: Bindings }> {
       throw new HttpError(400, "malformed", "Content-Length: send one number, once", { Connection: "close" });
     if (headers.get("host")?.includes(",") === true || !URL.canParse(url))
       throw new HttpError(400, "malformed", "Host: send one name or address, once", { Connection: "close" });
+    if (Number(length) > MAX_BODY_BYTES) throw tooLarge(MAX_BODY_BYTES);
     await next();
   });
 

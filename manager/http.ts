@@ -63,22 +63,30 @@ export function errorResponse(error: HttpError): Response {
   return json(error.status, body, error.headers);
 }
 
+/** Ends the connection: what comes of the body is not read. */
+export function tooLarge(limit: number): HttpError {
+  return new HttpError(413, "too_large", `the body may have at most ${limit} bytes`, { Connection: "close" });
+}
+
 /**
  * Reads a JSON request's body, at most `limit` bytes.
- * @throws HttpError 413 (declared or seen), 415 (another type, or compressed), 400 (empty or broken off).
+ * @throws HttpError 413 (declared or seen), 400 (empty or broken off), 415 (another type, or compressed).
  */
 export async function readBody(request: Request, limit: number): Promise<Uint8Array> {
-  const tooLarge = () =>
-    new HttpError(413, "too_large", `the body may have at most ${limit} bytes`, { Connection: "close" });
+  const empty = () => new HttpError(400, "malformed", "the body is empty");
   const declared = request.headers.get("content-length");
-  if (declared !== null && Number(declared) > limit) throw tooLarge();
+  if (declared !== null && Number(declared) > limit) throw tooLarge(limit);
+  // What is not there has no type.
+  if (request.body === null || Number(declared ?? 1) === 0) throw empty();
+  // Chunks have no end that anybody promised.
+  const unread: Record<string, string> = declared === null ? { Connection: "close" } : {};
   const type = request.headers.get("content-type") ?? "";
   if (!/^application\/json\s*(;|$)/i.test(type)) {
-    throw new HttpError(415, "unsupported_media_type", "send Content-Type: application/json");
+    throw new HttpError(415, "unsupported_media_type", "send Content-Type: application/json", unread);
   }
   const encoding = request.headers.get("content-encoding");
   if (encoding !== null && encoding.toLowerCase() !== "identity") {
-    throw new HttpError(415, "unsupported_media_type", "send the body uncompressed");
+    throw new HttpError(415, "unsupported_media_type", "send the body uncompressed", unread);
   }
   const chunks: Uint8Array[] = [];
   let size = 0;
@@ -91,11 +99,11 @@ export async function readBody(request: Request, limit: number): Promise<Uint8Ar
     } catch {
       throw new HttpError(400, "malformed", "the body broke off");
     }
-  } else if (request.body !== null) {
+  } else {
     try {
       for await (const chunk of request.body as unknown as AsyncIterable<Uint8Array>) {
         size += chunk.byteLength;
-        if (size > limit) throw tooLarge();
+        if (size > limit) throw tooLarge(limit);
         chunks.push(chunk);
       }
     } catch (error) {
@@ -103,7 +111,7 @@ export async function readBody(request: Request, limit: number): Promise<Uint8Ar
       throw new HttpError(400, "malformed", "the body broke off");
     }
   }
-  if (size === 0) throw new HttpError(400, "malformed", "the body is empty");
+  if (size === 0) throw empty();
   return chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks, size);
 }
 

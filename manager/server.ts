@@ -5,7 +5,7 @@ import { type Log, reason } from "../shared/log.ts";
 import { canonicalAddress } from "../shared/net.ts";
 import { PskSource } from "../shared/psk_source.ts";
 import { join } from "node:path";
-import { MAX_BODY_BYTES } from "../shared/report.ts";
+import { NO_BODY_LIMIT } from "../shared/limits.ts";
 import { VERSION } from "../shared/version.ts";
 import { Access } from "./access.ts";
 import { createApp } from "./app.ts";
@@ -132,7 +132,7 @@ export async function startManager(
         // Else Bun shares the port with every program that does the same: of two, each would get some of the messages.
         reusePort: false,
         idleTimeout: IDLE_TIMEOUT_S,
-        maxRequestBodySize: MAX_BODY_BYTES,
+        maxRequestBodySize: NO_BODY_LIMIT,
         ...(tls === null ? {} : { tls }),
         fetch: (request, server) =>
           app.fetch(request, {

@@ -11,3 +11,5 @@ export const MAX_STRING_BYTES = 255;
 export const MAX_REPORT_BYTES = 1024 * 1024;
 /** At most this many bytes of a request body. */
 export const MAX_BODY_BYTES = 4 * 1024 * 1024;
+/** For Bun.serve, whose own 413 has no body to say why: both servers count, and answer, themselves. */
+export const NO_BODY_LIMIT = Number.MAX_SAFE_INTEGER;

@@ -208,6 +208,8 @@ describe("broken HTTP over a socket", () => {
     ["a word as length", post(["Content-Length: two"]), 400],
     ["a negative length", post(["Content-Length: -2"]), 400],
     ["an empty body", post(["Content-Length: 0"], ""), 400],
+    ["nothing", post([], ""), 400],
+    ["nothing, of no type", post([], "").replace("Content-Type: application/json\r\n", ""), 400],
     ["a body beyond the limit", post(["Content-Length: 4194305"]), 413],
     ["gzip", post(["Content-Length: 2", "Content-Encoding: gzip"]), 415],
     ["text", post(["Content-Length: 2"]).replace("application/json", "text/plain"), 415],
@@ -245,6 +247,18 @@ describe("broken HTTP over a socket", () => {
     expect(said.status).toBe(413);
     expect(said.sentBytes).toBeLessThan(2000 * 0x10000);
   });
+
+  test.each(["/status/relay", "/status/reset", "/status/peer", "/nowhere"])(
+    "a length over the limit, at %s: 413 before any of the body, said as every error is, and the connection is closed",
+    async (path) => {
+      for (const length of [4_194_305, 1_000_000_000_000]) {
+        const head = post([`Content-Length: ${length}`], "").replace("/status/relay", path);
+        const said = await say(server.port, [head], { untilClosed: true });
+        expect([said.status, said.closed]).toEqual([413, true]);
+        expect(JSON.parse(said.text.split("\r\n\r\n")[1]!)).toMatchObject({ error: "too_large" });
+      }
+    },
+  );
 
   test("who is slow is cut off within 20 s, silent or dripping; meanwhile others are answered", async () => {
     const dripping = (head: string, drop: string) => [head, ...new Array<string>(40).fill(drop)];

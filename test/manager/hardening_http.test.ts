@@ -30,6 +30,9 @@ async function harmless(exchange: () => Promise<Said>): Promise<Said> {
   return said;
 }
 
+/** The code of an error's JSON. */
+const errorOf = (said: Said) => (JSON.parse(said.text.split("\r\n\r\n")[1] || "{}") as { error?: string }).error;
+
 const answered = async (text: string) => (await harmless(() => say(place.port, [text]))).status;
 
 describe("framing", () => {
@@ -107,10 +110,29 @@ describe("size", () => {
     expect(said).toMatchObject({ status: 413, closed: true });
     // What the sockets' buffers hold comes on top.
     expect(said.sentBytes).toBeLessThan(4 * MAX_BODY_BYTES);
+    expect(errorOf(said)).toBe("too_large");
   });
 
-  test("a length over the limit: 413 before any of the body", async () => {
-    expect(await answered(post([`Content-Length: ${MAX_BODY_BYTES + 1}`], ""))).toBe(413);
+  test.each([
+    ["one byte over the limit", MAX_BODY_BYTES + 1],
+    ["far over it", 1_000_000_000_000],
+  ])("a length %s: 413 before any of the body, on every path, and the connection is closed", async (_name, length) => {
+    for (const path of ["/status/updates", "/status/register", "/status/login", "/status/admin/reset", "/nowhere"]) {
+      const request = post([`Content-Length: ${length}`], "", path);
+      const said = await harmless(() => say(place.port, [request], { untilClosed: true }));
+      expect([path, said.status, errorOf(said), said.closed]).toEqual([path, 413, "too_large", true]);
+    }
+  });
+
+  test("chunks of another type: 415, without reading them", async () => {
+    const chunk = Buffer.from(`10000\r\n${" ".repeat(65_536)}\r\n`);
+    const head = post(["Transfer-Encoding: chunked"], "").replace("application/json", "text/plain");
+    const chunks = [head, ...new Array<Buffer>(1024).fill(chunk)]; // 64 MiB
+    const ask = () => harmless(() => say(place.port, chunks, { untilClosed: true, patienceMs: 20_000 }));
+    let said = await ask();
+    for (let i = 0; i < 5 && said.closed && said.status === null; i++) said = await ask(); // as above
+    expect(said).toMatchObject({ status: 415, closed: true });
+    expect(said.sentBytes).toBeLessThan(4 * MAX_BODY_BYTES);
   });
 
   test("administrators' bodies have a smaller limit", async () => {
@@ -151,6 +173,9 @@ describe("body", () => {
     for (const path of ["/status/updates", "/status/register", "/status/login"]) {
       expect([path, await answered(post(headers, body, path))]).toEqual([path, 400]);
     }
+    // What is not there has no type either.
+    if (!headers.some((header) => header.startsWith("Transfer-Encoding")))
+      expect(await answered(post(headers, body).replace("Content-Type: application/json\r\n", ""))).toBe(400);
   });
 });
 
