@@ -4,10 +4,12 @@ import { type SigningKey, signingKey } from "../shared/envelope.ts";
 import { readPrivate, setAside, StateError, writePrivate } from "../shared/files.ts";
 import type { Log } from "../shared/log.ts";
 
+const mended = (log: Log) => (path: string) => log.warning("state_file_mended", { path, mode: "0600" });
+
 /** `manager_key`: base64 of the 32-byte seed. A broken one is set aside and made anew, said loudly: agents pin it. */
 export async function loadManagerKey(directory: string, log: Log, now: number): Promise<SigningKey> {
   const path = join(directory, "manager_key");
-  const text = readPrivate(path, () => log.warning("state_file_mended", { path, mode: "0600" }));
+  const text = readPrivate(path, mended(log));
   if (text !== null) {
     try {
       return await signingKey(text.trim());
@@ -26,9 +28,9 @@ export async function loadManagerKey(directory: string, log: Log, now: number): 
 }
 
 /** `admin_token`, made where there is none. `created` says so once. */
-export function loadAdminToken(directory: string): { token: string; path: string; created: boolean } {
+export function loadAdminToken(directory: string, log: Log): { token: string; path: string; created: boolean } {
   const path = join(directory, "admin_token");
-  const text = readPrivate(path)?.trim();
+  const text = readPrivate(path, mended(log))?.trim();
   if (text !== undefined && text !== "") {
     if (text.length < 32)
       throw new StateError(`${path} holds fewer than 32 characters: remove it, and a new one is made`);

@@ -68,7 +68,7 @@ export async function startManager(
     const key = await loadManagerKey(settings.stateDirectory, log, startedAt);
     const admin =
       settings.adminToken === null
-        ? loadAdminToken(settings.stateDirectory)
+        ? loadAdminToken(settings.stateDirectory, log)
         : { token: settings.adminToken, path: null, created: false };
     const psk = new PskSource({
       origin: settings.psk,

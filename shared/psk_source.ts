@@ -105,9 +105,10 @@ async function fetchDefault(
   path: string,
   create: boolean,
   current: string | null,
+  onMended: (path: string) => void,
 ): Promise<Fetched & { created?: boolean }> {
   try {
-    const text = readPrivate(path);
+    const text = readPrivate(path, onMended);
     if (text === null) {
       if (create) {
         const psk =
@@ -238,9 +239,11 @@ export class PskSource {
     await this.refresh();
   }
 
+  readonly #mended = (path: string): void => this.options.log.warning("state_file_mended", { path, mode: "0600" });
+
   #load(): void {
     const { ringPath, log } = this.options;
-    const text = readPrivate(ringPath, (path) => log.warning("state_file_mended", { path, mode: "0600" }));
+    const text = readPrivate(ringPath, this.#mended);
     if (text === null) return;
     try {
       const file = JSON.parse(text) as RingFile;
@@ -272,7 +275,7 @@ export class PskSource {
       case "dns":
         return fetchDns(origin.name, origin.servers);
       case "default":
-        return fetchDefault(origin.path, origin.create, this.current);
+        return fetchDefault(origin.path, origin.create, this.current, this.#mended);
     }
   }
 

@@ -20,7 +20,7 @@ afterEach(() => own[Symbol.dispose]());
 const NOW = 1_795_442_044_000;
 const LOAD: Record<string, () => Promise<string>> = {
   manager_key: async () => (await loadManagerKey(directory, log, NOW)).publicKey,
-  admin_token: async () => loadAdminToken(directory).token,
+  admin_token: async () => loadAdminToken(directory, log).token,
 };
 
 test.each(Object.keys(LOAD))("%s is made 0600 where there is none, and found by the next start", async (name) => {
@@ -30,11 +30,14 @@ test.each(Object.keys(LOAD))("%s is made 0600 where there is none, and found by 
   expect(readdirSync(directory)).toEqual([name]);
 });
 
-test.each(Object.keys(LOAD))("%s that others can read is mended, and is the same", async (name) => {
+test.each(Object.keys(LOAD))("%s that others can read is mended, said, and is the same", async (name) => {
   const first = await LOAD[name]!();
   chmodSync(join(directory, name), 0o644);
   expect(await LOAD[name]!()).toBe(first);
   expect(statSync(join(directory, name)).mode & 0o777).toBe(0o600);
+  expect(lines.map((line) => JSON.parse(line))).toMatchObject([
+    { level: "warning", event: "state_file_mended", path: join(directory, name) },
+  ]);
 });
 
 test.each(Object.keys(LOAD))("%s as a symbolic link: refused, and what it leads to is left alone", async (name) => {

@@ -91,14 +91,17 @@ describe("kattila.psk", () => {
     expect(readFileSync(path, "utf8").trim()).toBe(before!);
   });
 
-  test("readable by others: mended; a symlink: refused", async () => {
-    const { directory, source } = fresh();
+  test("readable by others: mended, and said; a symlink: refused", async () => {
+    const { directory, lines, source } = fresh();
     const path = join(directory, "kattila.psk");
     writeFileSync(path, KEYS[0]!, { mode: 0o644 });
     const mended = source({ kind: "default", path, create: true });
     await mended.start();
     expect(mended.current).toBe(KEYS[0]!);
     expect(statSync(path).mode & 0o777).toBe(0o600);
+    expect(lines.filter((line) => line.includes('"event":"state_file_mended"'))).toEqual([
+      expect.stringContaining(path),
+    ]);
     const other = fresh();
     symlinkSync(path, join(other.directory, "kattila.psk"));
     const linked = other.source({ kind: "default", path: join(other.directory, "kattila.psk"), create: true });
