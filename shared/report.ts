@@ -289,8 +289,8 @@ export const relaySchema = z.object({
   agent_id: agentIdSchema,
   nonce,
   sent_at: instant,
-  /** Id of each relay so far, first to last; the first sender's is []. */
-  relay_path: z.array(agentIdSchema).check(z.maxLength(16)),
+  /** Id of each relay so far, first to last; the first sender's is []. How many may be is no matter of shape: hop_limit. */
+  relay_path: list(agentIdSchema),
   envelope: envelopeSchema,
 });
 

@@ -804,10 +804,12 @@ describe("relay path", () => {
         status: 200,
       });
     }
-    expect(await refused(UPDATES, await path(RELAYS, await sealed(nextReport())))).toMatchObject({
-      status: 422,
-      code: "hop_limit",
-    });
+    const many = Array.from({ length: 40 }, () => crypto.randomUUID());
+    for (const ids of [RELAYS, many])
+      expect(await refused(UPDATES, await path(ids, await sealed(nextReport())))).toMatchObject({
+        status: 422,
+        code: "hop_limit",
+      });
   });
 
   test("its own id in the path: 508; for reports and registrations", async () => {
