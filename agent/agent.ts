@@ -127,9 +127,11 @@ export async function openAgent(
       return { report, uptime_ms: uptimeMs };
     },
     async reset() {
+      // First, for a kill may come any time; and again, for what was under way may have come back into it since.
       outbox.clear();
       await identity.renew();
       delivery.forget();
+      outbox.clear();
     },
   };
 }

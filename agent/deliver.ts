@@ -77,6 +77,8 @@ export class Delivery {
   #timer: Timer | null = null;
   #stopped = false;
   #fresh: Entry | null = null;
+  /** Resets since the start: what was under way then speaks for another identity. */
+  #resets = 0;
   readonly #now: () => number;
 
   constructor(private readonly options: DeliveryOptions) {
@@ -130,6 +132,7 @@ export class Delivery {
 
   /** A new identity: it has to register, and what was about to be sent is not its. */
   forget(): void {
+    this.#resets++;
     this.#registered = false;
     this.#fresh = null;
   }
@@ -178,7 +181,9 @@ export class Delivery {
       const fromOutbox = outbox.length > 0;
       const entry = fromOutbox ? outbox.peek() : this.#fresh;
       if (entry === null) return;
+      const resets = this.#resets;
       const result = await this.#send(entry, fromOutbox);
+      if (resets !== this.#resets) continue;
       if (result.action === "delivered") {
         this.#failures = 0;
         if (fromOutbox) outbox.shift();
@@ -226,7 +231,9 @@ export class Delivery {
     const tried = new Set<string>();
     let last: Result | null = null;
     let registrations = 0;
+    const resets = this.#resets;
     for (let step = 0; step < MAX_STEPS; step++) {
+      if (resets !== this.#resets) break;
       const key = this.#signingPsk(tried);
       if (key === null) {
         if (last !== null) return last;
@@ -235,6 +242,7 @@ export class Delivery {
       }
       if (!this.#registered && registrations++ < 2) {
         const registered = await this.#register(key);
+        if (resets !== this.#resets) break;
         if (registered.action !== "registered") {
           const next = await this.#after(registered, entry, fromOutbox, tried, key);
           if (next === "again") continue;
@@ -243,6 +251,7 @@ export class Delivery {
       }
       const message = await this.#stamp(entry);
       const result = await this.#deliver(message, key);
+      if (resets !== this.#resets) break;
       last = result;
       if (result.action === "delivered") {
         if (key !== psk.current) this.#takenPsk = key;
@@ -258,7 +267,7 @@ export class Delivery {
       if (next === "again") continue;
       return result;
     }
-    return last ?? this.#nothing("gave up after too many answers");
+    return last ?? this.#nothing("gave up after too many answers, or a reset");
   }
 
   /** Does what an answer asks for. "again": the same message may go once more. */
@@ -358,8 +367,9 @@ export class Delivery {
 
   async #register(key: string): Promise<Result> {
     const { identity, log } = this.options;
+    const resets = this.#resets;
     const result = await this.#deliver(this.#registerMessage(), key, "/status/register");
-    if (result.action !== "registered") return result;
+    if (result.action !== "registered" || resets !== this.#resets) return result;
     if (typeof result.ack?.manager_key === "string") identity.pinManager(result.ack.manager_key);
     if (typeof result.ack?.agent_id === "string") identity.adopt(result.ack.agent_id);
     this.#registered = true;

@@ -266,6 +266,63 @@ test("the answer lost that asked for a new identity: a restart hears it when it 
   expect(stored().slice(1)).toEqual([{ agent_id: again.agent.identity.agentId, tick: 1 }]);
 });
 
+test.each([
+  ["a report that is not answered", false, false],
+  ["a report whose answer comes late", false, true],
+  ["a waiting report that is not answered", true, false],
+  ["a waiting report whose answer comes late", true, true],
+])(
+  "reset under way of %s: nothing of the old identity is left, nothing of the new is lost",
+  async (_name, waits, answers) => {
+    const own = await start();
+    await send(own);
+    gate.instead = () => new Response(null, { status: 502 });
+    if (waits) await send(own);
+    const [came, released] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    gate.instead = async (forward) => {
+      const answer = await forward();
+      came.resolve();
+      await released.promise;
+      return answers ? answer : new Response(null, { status: 502 });
+    };
+    const underWay = send(own);
+    await came.promise;
+    await own.agent.reset();
+    const id = own.agent.identity.agentId;
+    const first = await own.agent.collect();
+    const offered = own.agent.delivery.offer(first);
+    gate.instead = null;
+    released.resolve();
+    await Promise.all([underWay, offered]);
+    expect(await send(own)).toBe(true);
+    expect(own.agent.identity.agentId).toBe(id);
+    expect(stored().filter(({ agent_id }) => agent_id === id)).toEqual([1, 2].map((tick) => ({ agent_id: id, tick })));
+  },
+);
+
+test("reset under way of a registration: its answer is not for the new identity", async () => {
+  const own = await start();
+  await send(own);
+  const again = await restart(own);
+  const [came, released] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  gate.instead = async (forward) => {
+    const answer = await forward();
+    came.resolve();
+    await released.promise;
+    return answer;
+  };
+  const underWay = send(again);
+  await came.promise;
+  await again.agent.reset();
+  const id = again.agent.identity.agentId;
+  gate.instead = null;
+  released.resolve();
+  await underWay;
+  expect(again.agent.identity.agentId).toBe(id);
+  expect(await send(again)).toBe(true);
+  expect(stored().slice(1)).toEqual([{ agent_id: id, tick: 1 }]);
+});
+
 test("what waited goes oldest first, one at a time, then the newest", async () => {
   const own = await start();
   gate.instead = () => new Response(null, { status: 500 });
