@@ -1,6 +1,7 @@
 // Owns the agent's own endpoints: health, what it tells its peers, relay and reset; and who may ask. Four routes: no
 // framework is loaded for them, for the agent's memory is somebody's router's.
 import { readEnvelope, seal, verifyMac, verifySignature } from "../shared/envelope.ts";
+import { BODY_RETRY_AFTER_S, BodySpace } from "../shared/body_space.ts";
 import { firstIssue, parseObject } from "../shared/json.ts";
 import { DATA_VERSION, MAX_BODY_BYTES, NO_BODY_LIMIT } from "../shared/limits.ts";
 import { listening } from "../shared/listen.ts";
@@ -18,6 +19,8 @@ import type { Relay } from "./relay.ts";
 /** A reset is good for this long (1-protocol.md, Agent API). */
 const RESET_SKEW_MS = 60_000;
 const IDLE_TIMEOUT_S = 15;
+/** Of bodies over 64 KiB that are still arriving: two of the largest. This is somebody's router. */
+const BODY_SPACE_BYTES = 8 * 1024 * 1024;
 
 export type ServerOptions = {
   listen: string | null;
@@ -85,7 +88,7 @@ function tooLarge(): Response {
   return refuse(413, "too_large", `the body may have at most ${MAX_BODY_BYTES} bytes`, { Connection: "close" });
 }
 
-async function readBody(request: Request): Promise<Uint8Array | Response> {
+async function readBody(request: Request, space: BodySpace): Promise<Uint8Array | Response> {
   const length = request.headers.get("content-length");
   // What is not there has no type.
   if (request.body === null || Number(length ?? 1) === 0) return refuse(400, "malformed", "the body is empty");
@@ -98,14 +101,22 @@ async function readBody(request: Request): Promise<Uint8Array | Response> {
     return refuse(415, "unsupported_media_type", "send the body uncompressed", unread);
   const chunks: Uint8Array[] = [];
   let size = 0;
+  const own = space.open();
   try {
     for await (const chunk of request.body as unknown as AsyncIterable<Uint8Array>) {
       size += chunk.byteLength;
       if (size > MAX_BODY_BYTES) return tooLarge();
+      if (!own.grow(chunk.byteLength))
+        return refuse(503, "busy", "too many large bodies are on their way: try again", {
+          Connection: "close",
+          "Retry-After": String(BODY_RETRY_AFTER_S),
+        });
       chunks.push(chunk);
     }
   } catch {
     return refuse(400, "malformed", "the body broke off");
+  } finally {
+    own.close();
   }
   return size === 0 ? refuse(400, "malformed", "the body is empty") : Buffer.concat(chunks);
 }
@@ -121,6 +132,7 @@ const METHODS: Record<string, "GET" | "POST"> = {
 export function createAgentApp(options: ServerOptions): (request: Request, remote: string) => Promise<Response> {
   const { identity, outbox, psk, delivery, relay, log } = options;
   const now = options.now ?? Date.now;
+  const bodies = new BodySpace(BODY_SPACE_BYTES);
 
   const health = (trusted: boolean) => {
     if (!trusted) return { status: "ok" };
@@ -259,7 +271,7 @@ export function createAgentApp(options: ServerOptions): (request: Request, remot
       return byAddress
         ? json(200, peer())
         : refuse(421, "misdirected", "ask by this agent's address: it tells this to no page under a name");
-    const body = await readBody(request);
+    const body = await readBody(request, bodies);
     if (body instanceof Response) return body;
     if (pathname === "/status/reset") {
       const address = parseAddress(remote);

@@ -1,6 +1,7 @@
 // Owns the manager's routes and nothing else: each checks its input, asks who knows, and answers. Access is denied unless
 // a route says otherwise; 405 comes from the same table.
 import { Hono } from "hono";
+import { BodySpace } from "../shared/body_space.ts";
 import type { AgentsResponse, AlarmsResponse, EventsResponse, HealthResponse } from "../shared/api.ts";
 import { LAYERS } from "../shared/api.ts";
 import { type Log, reason } from "../shared/log.ts";
@@ -61,6 +62,8 @@ const MANY_EDGES = 2000;
 /** A listing's page: at least 1, at most 1,000 rows, 100 unless told. */
 const DEFAULT_LIMIT = 100;
 const MAX_LIMIT = 1000;
+/** Of bodies over 64 KiB that are still arriving: eight of the largest, or a hundred reports of a mesh of 1,000. */
+const BODY_SPACE_BYTES = 32 * 1024 * 1024;
 /** Bad tokens from one address within a minute, before it has to wait. */
 const MAX_LOGIN_FAILURES = 10;
 const LOGIN_WINDOW_MS = 60_000;
@@ -74,6 +77,7 @@ export function createApp(options: AppOptions): Hono<{ Bindings: Bindings }> {
   const { fleet, store, ingest, access, psk, stream, log } = options;
   const now = options.now ?? Date.now;
   const app = new Hono<{ Bindings: Bindings }>();
+  const bodies = new BodySpace(BODY_SPACE_BYTES);
   const routes: { method: string; pattern: RegExp; path: string }[] = [];
 
   const factsOf = (request: Request, bindings: Bindings): RequestFacts => ({
@@ -126,7 +130,7 @@ export function createApp(options: AppOptions): Hono<{ Bindings: Bindings }> {
   const signed =
     (endpoint: "updates" | "register"): Handler =>
     async ({ request, facts }) => {
-      const body = await readBody(request, MAX_BODY_BYTES);
+      const body = await readBody(request, MAX_BODY_BYTES, bodies);
       const answer: Answer = await ingest.take(endpoint, body, clientAddress(facts, access.settings.trustedProxies));
       return json(
         answer.status,
@@ -159,7 +163,7 @@ export function createApp(options: AppOptions): Hono<{ Bindings: Bindings }> {
     const address = clientAddress(facts, access.settings.trustedProxies);
     const source = sourceOf(address);
     // First the body: of many whose bodies come late and together, each must see the failures of those before it.
-    const body = await readBody(request, 4096);
+    const body = await readBody(request, 4096, bodies);
     const failures = loginFailures.get(source);
     const recent = failures !== undefined && now() - failures.since < LOGIN_WINDOW_MS ? failures : null;
     if (recent !== null && recent.count >= MAX_LOGIN_FAILURES) {
@@ -347,13 +351,13 @@ export function createApp(options: AppOptions): Hono<{ Bindings: Bindings }> {
     json(200, await acknowledge(parameter("id"), fleet)),
   );
   route("POST", "/status/admin/reset", "admin", async ({ request }) =>
-    json(200, await adminReset(await readBody(request, 65_536), options.admin)),
+    json(200, await adminReset(await readBody(request, 65_536, bodies), options.admin)),
   );
   route("POST", "/status/admin/expect", "admin", async ({ request }) =>
-    json(200, await expectPeer(await readBody(request, 65_536), fleet)),
+    json(200, await expectPeer(await readBody(request, 65_536, bodies), fleet)),
   );
   route("POST", "/status/admin/silence", "admin", async ({ request }) =>
-    json(200, await silence(await readBody(request, 65_536), fleet)),
+    json(200, await silence(await readBody(request, 65_536, bodies), fleet)),
   );
 
   // --- the dashboard: files of ours alone, open to all; what it shows comes from the routes above

@@ -1,6 +1,7 @@
 // Owns what every route shares: bounded bodies, error answers, query parameters, and the routes' table that makes 405 and
 // default-deny access possible.
 import type { ErrorResponse } from "../shared/api.ts";
+import { BODY_RETRY_AFTER_S, type BodySpace, SMALL_BODY_BYTES } from "../shared/body_space.ts";
 import { type JsonObject, parseObject } from "../shared/json.ts";
 
 /** An answer other than success: a status, a code and a remedy. The one error type of the routes. */
@@ -69,10 +70,10 @@ export function tooLarge(limit: number): HttpError {
 }
 
 /**
- * Reads a JSON request's body, at most `limit` bytes.
- * @throws HttpError 413 (declared or seen), 400 (empty or broken off), 415 (another type, or compressed).
+ * Reads a JSON request's body, at most `limit` bytes, and of large ones together what `space` has.
+ * @throws HttpError 413 (declared or seen), 400 (empty or broken off), 415 (another type, or compressed), 503 (no space now).
  */
-export async function readBody(request: Request, limit: number): Promise<Uint8Array> {
+export async function readBody(request: Request, limit: number, space: BodySpace): Promise<Uint8Array> {
   const empty = () => new HttpError(400, "malformed", "the body is empty");
   const declared = request.headers.get("content-length");
   if (declared !== null && Number(declared) > limit) throw tooLarge(limit);
@@ -90,7 +91,7 @@ export async function readBody(request: Request, limit: number): Promise<Uint8Ar
   }
   const chunks: Uint8Array[] = [];
   let size = 0;
-  if (declared !== null) {
+  if (declared !== null && Number(declared) <= SMALL_BODY_BYTES) {
     // The declared length holds: the server reads no further. At once is cheaper than by a stream.
     try {
       const body = await request.bytes();
@@ -100,15 +101,24 @@ export async function readBody(request: Request, limit: number): Promise<Uint8Ar
       throw new HttpError(400, "malformed", "the body broke off");
     }
   } else {
+    const own = space.open();
     try {
       for await (const chunk of request.body as unknown as AsyncIterable<Uint8Array>) {
         size += chunk.byteLength;
         if (size > limit) throw tooLarge(limit);
+        if (!own.grow(chunk.byteLength)) {
+          throw new HttpError(503, "busy", "too many large bodies are on their way: try again", {
+            Connection: "close",
+            "Retry-After": String(BODY_RETRY_AFTER_S),
+          });
+        }
         chunks.push(chunk);
       }
     } catch (error) {
       if (error instanceof HttpError) throw error;
       throw new HttpError(400, "malformed", "the body broke off");
+    } finally {
+      own.close();
     }
   }
   if (size === 0) throw empty();

@@ -259,6 +259,24 @@ describe("broken HTTP over a socket", () => {
       }
     },
   );
+  test("large bodies that never end: two have space, who comes then waits; small ones pass; afterwards there is space again", async () => {
+    const length = 4 * 1024 * 1024;
+    const unfinished = [post([`Content-Length: ${length}`], ""), " ".repeat(length - 1)];
+    // Of three, two find space.
+    const stalled = [1, 2, 3].map(() => say(server.port, unfinished, { patienceMs: 5000 }));
+    const ended = await Promise.race(stalled);
+    expect([503, null]).toContain(ended.status); // where the reset overtakes the answer there is none
+    await Bun.sleep(1000); // until the two have all that they send
+    // No more than is read, and so no reset.
+    const said = await say(server.port, [post([`Content-Length: ${length}`], ""), " ".repeat(70_000)]);
+    expect([said.status, /\r\nRetry-After: ([0-9]+)/i.exec(said.text)?.[1]]).toEqual([503, "10"]);
+    expect((await say(server.port, [post(["Content-Length: 2"])])).status).toBe(400);
+    expect((await Promise.all(stalled)).filter(({ status, closed }) => status === null && !closed)).toHaveLength(2);
+    const whole = [post([`Content-Length: ${length}`], ""), " ".repeat(length)];
+    let after = await say(server.port, whole);
+    for (let i = 0; i < 20 && after.status !== 400; i++) after = await say(server.port, whole);
+    expect(after.status).toBe(400);
+  }, 20_000);
 
   test("who is slow is cut off within 20 s, silent or dripping; meanwhile others are answered", async () => {
     const dripping = (head: string, drop: string) => [head, ...new Array<string>(40).fill(drop)];

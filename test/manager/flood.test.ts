@@ -97,3 +97,46 @@ test("a flood of unsigned messages: 99 % of the fleet's reports are taken, memor
   }
   expect(alarms.map(({ state }) => state)).toEqual(["open"]);
 }, 60_000);
+
+test("100 strangers with a body of 4 MiB that never ends: memory stays bounded, reports are taken; afterwards large ones too", async () => {
+  const head = (length: number) =>
+    `POST /status/updates HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: ${length}\r\n\r\n`;
+  const agent = await registered(manager);
+  const before = residentMegabytes(manager.pid);
+  const body = Buffer.alloc(4 * 1024 * 1024 - 1, " ");
+  const answers: string[] = [];
+  const sockets: Socket[] = [];
+  // One after the other: each has sent all that it will, or was refused, before the next begins.
+  for (let i = 0; i < 100; i++) {
+    const socket = connect(manager.port, "127.0.0.1");
+    sockets.push(socket);
+    await new Promise<void>((resolve) => {
+      socket.on("error", () => {}); // "close" follows
+      socket.on("close", () => resolve());
+      socket.on("data", (data) => void answers.push(data.toString("latin1")));
+      socket.write(head(body.length + 1));
+      socket.write(body, () => resolve());
+    });
+  }
+  try {
+    for (let i = 0; i < 5; i++) expect((await agent.send()).status).toBe(200);
+    expect(await healthcheckMs()).toBeLessThan(1000);
+    // 32 MiB, and what the runtime has not given back yet.
+    expect(residentMegabytes(manager.pid) - before).toBeLessThan(128);
+    expect(answers.length).toBeGreaterThan(0);
+    for (const answer of answers) expect(answer).toMatch(/^HTTP\/1\.1 503 [^]*\r\nRetry-After: [0-9]+\r\n/);
+  } finally {
+    for (const socket of sockets) socket.destroy();
+  }
+  const large = JSON.stringify(await agent.report({ unknown: "x".repeat(200_000) }));
+  const send = () =>
+    fetch(`${manager.url}/status/updates`, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: large,
+    });
+  let status = 503;
+  for (const until = Date.now() + 10_000; status === 503 && Date.now() < until; await Bun.sleep(50))
+    ({ status } = await send());
+  expect(status).toBe(200);
+}, 60_000);
