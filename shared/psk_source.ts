@@ -13,6 +13,8 @@ const REFRESH_SPREAD = 0.1;
 /** A lookup's timeout and tries: node:dns would wait 24 s for an answer that never comes. */
 const DNS_TIMEOUT_MS = 2000;
 const DNS_TRIES = 2;
+/** A start waits this long for its source: a resolver that is silent must keep nobody from serving, or from ending. */
+const START_WAIT_MS = 1000;
 /** After a MAC that no key verifies, at most one refresh in this time: strangers must not make us ask DNS. */
 const FORCED_REFRESH_GAP_MS = 60_000;
 /** Without any key, ask again after 1 s, doubling to 60 s. */
@@ -183,12 +185,13 @@ export class PskSource {
   }
 
   /**
-   * Loads the ring, asks the source once, and keeps asking. A source that is down is no error here: the ring serves.
+   * Loads the ring, asks the source, and keeps asking. A source that is down is no error here: the ring serves. What it says
+   * after the first second counts when it comes.
    * @throws SettingError where there is no key, and PSK_FILE names what only an operator can mend.
    */
   async start(): Promise<void> {
     this.#load();
-    await this.refresh();
+    await Promise.race([this.refresh(), Bun.sleep(START_WAIT_MS)]);
     this.#refuseUnusable();
   }
 

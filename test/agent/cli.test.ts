@@ -8,6 +8,7 @@ import { verifyMac } from "../../shared/envelope.ts";
 import type { Envelope, Report } from "../../shared/report.ts";
 import { VERSION } from "../../shared/version.ts";
 import { type Ground, ground } from "../manager/support.ts";
+import { silentResolvers } from "../support/silent_dns.ts";
 import { captured, ownDirectory, runAgent, spawnAgent } from "./support.ts";
 
 const LOOPBACK = { AGENT_LISTEN: "127.0.0.1", AGENT_PORT: "0" };
@@ -377,6 +378,17 @@ describe("beside a manager", () => {
       expect(readdirSync(join(state, "agent_outbox")).filter((name) => name.endsWith(".json"))).toHaveLength(1);
       await silent.stop(true);
     }, 30_000);
+
+    test("SIGTERM while its resolvers are silent from the start on: within 10 s", async () => {
+      await end("SIGTERM");
+      using silent = await silentResolvers();
+      start({ PSK: "", DNS: "kattila.test", DNS_SERVERS: silent.servers });
+      for (const until = Date.now() + 10_000; !said.includes('"event":"agent_started"') && Date.now() < until;)
+        await Bun.sleep(20);
+      const { exitCode, seconds } = await end("SIGTERM");
+      expect(exitCode).toBe(0);
+      expect(seconds).toBeLessThan(10);
+    }, 40_000);
 
     test("-once and a second daemon are refused: the state is held; -dump is not", async () => {
       const once = await run(["-once"]);

@@ -1,10 +1,12 @@
 // SIGTERM to a manager with half a report in flight, a stream open and a receiver of notifications that hangs: what was
-// begun is answered, and it is gone within 10 s with exit code 0 and nothing left in the WAL.
+// begun is answered, and it is gone within 10 s with exit code 0 and nothing left in the WAL. So is one whose DNS is silent;
+// until then it serves by the keys that it has.
 import { expect, test } from "bun:test";
 import { mkdtempSync, rmSync, statSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { silentResolvers } from "../support/silent_dns.ts";
 import { registered, spawnManager } from "./support.ts";
 
 /** What 1-protocol.md allows. */
@@ -47,3 +49,28 @@ test("in-flight work ends, streams too, the WAL is copied home", async () => {
     rmSync(directory, { recursive: true, force: true });
   }
 }, 30_000);
+
+test("resolvers that are silent from the start on: the ring serves at once, and SIGTERM is heard", async () => {
+  const directory = mkdtempSync(join(tmpdir(), "kattila-sigterm-"));
+  using silent = await silentResolvers();
+  try {
+    const first = await spawnManager(directory, { PSK: "silent-dns-test-fleet-key-0123456789abcdef" });
+    const agent = await registered(first);
+    expect((await agent.send()).status).toBe(200);
+    expect(await first.kill("SIGTERM")).toBe(0);
+    const began = performance.now();
+    const manager = await spawnManager(directory, { DNS: "kattila.test", DNS_SERVERS: silent.servers });
+    expect(performance.now() - began).toBeLessThan(10_000);
+    const answer = await fetch(`${manager.url}/status/updates`, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify(await agent.report()),
+    });
+    expect(answer.status).toBe(200);
+    const ended = performance.now();
+    expect(await manager.kill("SIGTERM")).toBe(0);
+    expect(performance.now() - ended).toBeLessThan(DEADLINE_MS);
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}, 40_000);
