@@ -307,6 +307,7 @@ export class Delivery {
         if (fromOutbox) outbox.replace(entry);
         return "again";
       case "new_identity":
+        // First: a kill between the two must not leave the old identity's reports to the new one.
         outbox.clear();
         await identity.renew();
         this.#registered = false;

@@ -323,6 +323,36 @@ test("reset under way of a registration: its answer is not for the new identity"
   expect(stored().slice(1)).toEqual([{ agent_id: id, tick: 1 }]);
 });
 
+test("killed as soon as it has the new identity: what waited under the old one is not sent under it", async () => {
+  const own = await start();
+  await send(own);
+  const { identity } = own.agent;
+  gate.instead = () => new Response(null, { status: 502 });
+  await send(own);
+  gate.instead = null;
+  await fetch(`${manager.url}/status/admin/reset`, {
+    method: "POST",
+    headers: { Authorization: `Bearer ${manager.adminToken}`, "Content-Type": "application/json" },
+    body: JSON.stringify({ agent_id: identity.agentId, regenerate: true }),
+  });
+  // A kill there: nothing of what comes after it happens.
+  let renewed = () => {};
+  const killed = new Promise<void>((resolve) => (renewed = resolve));
+  const renew = identity.renew.bind(identity);
+  identity.renew = async () => {
+    await renew();
+    renewed();
+    return new Promise<never>(() => {});
+  };
+  void send(own);
+  await killed;
+  const again = await restart(own);
+  expect(again.agent.identity.agentId).toBe(identity.agentId);
+  expect(again.agent.outbox.length).toBe(0);
+  expect(await send(again)).toBe(true);
+  expect(stored().filter((row) => row.agent_id === identity.agentId)).toHaveLength(1);
+});
+
 test("what waited goes oldest first, one at a time, then the newest", async () => {
   const own = await start();
   gate.instead = () => new Response(null, { status: 500 });
