@@ -96,9 +96,11 @@ export class Networks {
     a.network.mayBeSplit = true;
   }
 
-  /** An interface whose links went to another. */
+  /** An interface whose links went to another, or to several. */
   left(seat: Seat): void {
-    if (seat.network !== null && seat.links.size === 0) this.#leave(seat);
+    if (seat.network === null || seat.links.size > 0) return;
+    seat.network.mayBeSplit = true;
+    this.#leave(seat);
   }
 
   /** Addresses changed: the name may, and siblings may join or part. */
@@ -110,7 +112,12 @@ export class Networks {
   }
 
   moved(link: Link): void {
-    if (link.a.network !== null) link.a.network.partsDirty = true;
+    this.recount(link.a);
+  }
+
+  /** Who has the seat reports now, or does so no more. */
+  recount(seat: Seat): void {
+    if (seat.network !== null) seat.network.partsDirty = true;
   }
 
   /** Splits what fell apart and counts parts anew, where something changed. */

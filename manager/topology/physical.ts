@@ -96,6 +96,24 @@ export class PhysicalLayer {
     this.#proven.set(agent, { neighbors: report.neighbors, epoch: this.#epoch, edges });
   }
 
+  /**
+   * After the replay at start, which is shorter than evidence lasts: what the store had stays. When it was last witnessed is
+   * not stored; a day from now is the most that it can be good for.
+   */
+  recover(agentOf: (id: string) => AgentMemory | null, now: number): void {
+    for (const stored of this.layers.storedOf("physical")) {
+      const [a, b] = [agentOf(stored.a.node), agentOf(stored.b.node)];
+      if (a === null || b === null) continue;
+      const [one, two] = [
+        { agent: a, interface: stored.a.interface },
+        { agent: b, interface: stored.b.interface },
+      ];
+      const key = PlainLayers.key("physical", one, two);
+      for (const witness of stored.observed_by)
+        this.layers.put(key, "physical", one, two, witness, now, now + EVIDENCE_MS);
+    }
+  }
+
   forget(agent: AgentMemory): void {
     this.#index(agent, new Map());
     this.#macs.delete(agent);

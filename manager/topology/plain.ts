@@ -32,6 +32,8 @@ export class PlainLayers {
   readonly #byKey = new Map<string, PlainEdge>();
   readonly #byNode = new Map<string, Set<PlainEdge>>();
   readonly #stored = new Map<string, TopologyEdge>();
+  /** No evidence is too old before this. */
+  #expiresAt = Number.POSITIVE_INFINITY;
 
   constructor(private readonly newId: () => string) {}
 
@@ -44,7 +46,12 @@ export class PlainLayers {
     for (const edge of edges) if (edge.layer !== "wireguard") this.#stored.set(storedKey(edge), edge);
   }
 
-  /** Stored edges for which no evidence came again. */
+  /** Stored edges of a layer for which no evidence came again yet. */
+  storedOf(layer: PlainLayer): TopologyEdge[] {
+    return [...this.#stored.values()].filter((edge) => edge.layer === layer);
+  }
+
+  /** Stored edges for which no evidence came again; they are given up. */
   *unclaimed(): Iterable<TopologyEdge> {
     yield* this.#stored.values();
     this.#stored.clear();
@@ -92,6 +99,7 @@ export class PlainLayers {
   witness(edge: PlainEdge, witness: string, until: number): void {
     if (!edge.evidence.has(witness)) this.dirty.add(edge);
     edge.evidence.set(witness, until);
+    this.#expiresAt = Math.min(this.#expiresAt, until);
   }
 
   set(edge: PlainEdge, state: EdgeState, reason: string | null, at: number): void {
@@ -109,10 +117,15 @@ export class PlainLayers {
     if (edge.evidence.size === 0) this.#end(edge);
   }
 
-  /** Ends what has no evidence any more. */
+  /** Ends what has no evidence any more. Costs nothing while none can be too old. */
   expire(now: number): void {
+    if (now < this.#expiresAt) return;
+    this.#expiresAt = Number.POSITIVE_INFINITY;
     for (const edge of [...this.edges.values()]) {
-      for (const [witness, until] of edge.evidence) if (until <= now) this.retract(edge, witness);
+      for (const [witness, until] of edge.evidence) {
+        if (until <= now) this.retract(edge, witness);
+        else this.#expiresAt = Math.min(this.#expiresAt, until);
+      }
     }
   }
 

@@ -27,8 +27,6 @@ import { FRESH_INTERVALS, WireguardLayer } from "./wireguard.ts";
 
 /** Not heard since the manager's start counts as silent after this, at least (2-topology.md, Alarms). */
 const START_GRACE_MS = 90_000;
-/** How often evidence is looked at for its age. */
-const EXPIRE_MS = 5_000;
 /** Changes of nodes and networks that lie no further apart than this become one version (see #take). */
 const GATHER_MS = 1_000;
 
@@ -143,7 +141,6 @@ export class Topology implements TopologyReader {
   #waitingSince: number | null = null;
   /** Versions of what had waited: they go with the next change. */
   #ready: Version[] = [];
-  #expiredAt = Number.NEGATIVE_INFINITY;
   #settled = false;
 
   constructor(
@@ -249,10 +246,7 @@ export class Topology implements TopologyReader {
     if (options.replay !== true) this.#gather(observation.observed_at);
     agent.receivedAt = Math.max(agent.receivedAt ?? 0, observation.received_at);
     this.#setLate(agent, false);
-    if (agent.down) {
-      agent.down = false;
-      this.#touched.add(agent.id);
-    }
+    if (agent.down) this.#setDown(agent, false);
     if (!observation.superseded) this.#current(agent, observation, now);
     this.#relay.take(agent, observation.relay_path, now);
     if (options.replay === true) {
@@ -337,10 +331,7 @@ export class Topology implements TopologyReader {
     this.#gather(Number.POSITIVE_INFINITY);
     if (!this.#settled) this.#settle(now);
     for (const agent of this.#agents.values()) {
-      if (!agent.down && !this.#isHeard(agent, now)) {
-        agent.down = true;
-        this.#touched.add(agent.id);
-      }
+      if (!agent.down && !this.#isHeard(agent, now)) this.#setDown(agent, true);
       this.#setLate(agent, !agent.down && isLate(agent, now));
       for (const seat of agent.seats) {
         const fresh = this.#isFresh(seat, now);
@@ -351,10 +342,7 @@ export class Topology implements TopologyReader {
         this.#wireguard.recheckKey(seat.key, now, now);
       }
     }
-    if (now - this.#expiredAt >= EXPIRE_MS || now < this.#expiredAt) {
-      this.#expiredAt = now;
-      this.#plain.expire(now);
-    }
+    this.#plain.expire(now);
     this.#wireguard.networks.settle((seat) => seat.agent !== null && !seat.agent.down);
     return this.#take(now, "all");
   }
@@ -364,11 +352,12 @@ export class Topology implements TopologyReader {
     this.#settled = true;
     for (const agent of this.#agents.values()) {
       this.#touched.add(agent.id);
-      if (agent.receivedAt !== null) agent.down = !this.#isHeard(agent, now);
+      if (agent.receivedAt !== null) this.#setDown(agent, !this.#isHeard(agent, now));
       for (const seat of agent.seats)
         for (const link of [...seat.links.values()]) this.#wireguard.judge(link, now, now);
     }
     this.#wireguard.settled = true;
+    this.#physical.recover((id) => this.#agents.get(id) ?? null, now);
     for (const edge of [...this.#wireguard.unclaimed(), ...this.#plain.unclaimed()])
       this.#orphans.push({ kind: "edge", id: edge.id });
     // Networks of the store that no link brought back.
@@ -480,6 +469,13 @@ export class Topology implements TopologyReader {
     this.#movedNodes.clear();
     this.#moved.clear();
     return moved;
+  }
+
+  /** Who reports counts in the parts of its networks, who does not makes none. */
+  #setDown(agent: AgentMemory, down: boolean): void {
+    agent.down = down;
+    this.#touched.add(agent.id);
+    for (const seat of agent.seats) this.#wireguard.networks.recount(seat);
   }
 
   #setLate(agent: AgentMemory, late: boolean): void {

@@ -219,8 +219,18 @@ export class WireguardLayer {
       const recheck = new Set<Arc>();
       this.#dropArcs(seat, at);
       this.#disown(seat, recheck);
-      for (const [key, former] of this.#former) if (former === seat) this.#former.delete(key);
-      for (const link of [...seat.links.values()]) this.#replace(link, seat, this.#foreignSeat(seat.key), at);
+      for (const [key, former] of this.#former) {
+        if (former !== seat) continue;
+        this.#former.delete(key);
+        for (const arc of this.#listers.get(key) ?? []) recheck.add(arc);
+      }
+      for (const link of [...seat.links.values()]) {
+        // Its own entries are gone: the other end's speaks, maybe by a key from before a rekeying.
+        const key = link.arcOf(link.other(seat))?.key ?? seat.key;
+        this.#replace(link, seat, this.#foreignSeat(key), at);
+        for (const arc of [link.arcA, link.arcB]) if (arc !== null) this.#regardFar(arc, link);
+        if (!link.ended) this.judge(link, at, now);
+      }
       agent.seats = agent.seats.filter((other) => other !== seat);
       for (const arc of recheck) this.#resolve(arc, at, now);
     }
@@ -492,6 +502,21 @@ export class WireguardLayer {
     // Nearly every peer's packets leave by no tunnel.
     arc.loops =
       arc.carrier !== null && layered.has(arc.carrier) && isOwnTunnel(effective, seat.name!, peer, arc.carrier);
+    this.#regardFar(arc, link);
+    const exit = arc.offersDefault && exitsBy(effective, seat.name!);
+    if (exit !== arc.exit) {
+      arc.exit = exit;
+      this.around.touchNode(link.other(seat).node);
+    }
+    if (link.arcA !== null && link.arcB !== null && link.arcA.samples > 0 && link.arcB.samples > 0) {
+      if (link.loss !== null) link.loss.take(at, link.arcA, link.arcB);
+      else if ((arc.txBps ?? 0) + (arc.rxBps ?? 0) > LOSS_BPS) link.loss = new LossMeter(at, link.arcA, link.arcB);
+    }
+  }
+
+  /** What an entry says of its far end, by what that is and has. */
+  #regardFar(arc: Arc, link: Link): void {
+    const { peer, seat } = arc;
     const far = link.other(seat);
     const farAddresses = far.agent === null ? null : far.agent.addresses;
     const from = arc.attachedFrom;
@@ -509,20 +534,11 @@ export class WireguardLayer {
         this.around.touchNode(far.node);
       }
     }
-    const exit = arc.offersDefault && exitsBy(effective, seat.name!);
-    if (exit !== arc.exit) {
-      arc.exit = exit;
-      this.around.touchNode(far.node);
-    }
     const nat = this.#isNatted(arc, far);
     if (nat !== arc.nat) {
       arc.nat = nat;
       this.dirty.add(link);
       this.around.touchNode(far.node);
-    }
-    if (link.arcA !== null && link.arcB !== null && link.arcA.samples > 0 && link.arcB.samples > 0) {
-      if (link.loss !== null) link.loss.take(at, link.arcA, link.arcB);
-      else if ((arc.txBps ?? 0) + (arc.rxBps ?? 0) > LOSS_BPS) link.loss = new LossMeter(at, link.arcA, link.arcB);
     }
   }
 
@@ -563,6 +579,7 @@ export class WireguardLayer {
     const { seat: target, wrongKey } = this.#target(arc, now);
     const { seat } = arc;
     if (arc.link !== null && arc.link.other(seat) === target && arc.wrongKey === wrongKey) return;
+    const former = arc.link;
     // The same key, now meant for another interface: the edge goes with it; after a restart also from whoever, reporting
     // first, was taken for the owner that the store knew.
     const was = arc.link?.other(seat) ?? null;
@@ -580,6 +597,7 @@ export class WireguardLayer {
       if (wrongKey || !standing.wrongKey) {
         this.#detach(arc, at);
         arc.wrongKey = wrongKey;
+        if (former?.ended === false) this.judge(former, at, now);
         return;
       }
       standing.link = null;
@@ -595,6 +613,8 @@ export class WireguardLayer {
     this.dirty.add(link);
     this.around.touchNode(target.node);
     this.judge(link, at, now);
+    // What it was taken for before has lost its word.
+    if (former !== null && former !== link && !former.ended) this.judge(former, at, now);
   }
 
   #target(arc: Arc, now: number): { seat: Seat; wrongKey: boolean } {

@@ -1,6 +1,7 @@
-// Property: what inference keeps up to date report by report is what it infers from scratch. Random fleets, seeded: after
-// every step the same as a topology that shares nothing between reports; and, once the fleet was calm for longer than the
-// replay at start, the same as a manager that begins then, with its database or without.
+// Property: what inference keeps up to date report by report is what it infers from scratch. Random fleets, seeded. After
+// every step of the wild rounds: the same as a topology that begins then and is given the reports of the agents that are
+// there, in order and nothing else; and as one that shares nothing between reports. And, once the fleet was calm for longer
+// than the replay at start, the same as a manager that begins then, with its database or without.
 import { expect, test } from "bun:test";
 import type { AgentRecord, TopologyChange } from "../../manager/model.ts";
 import type { TopologyEdge, TopologyNetwork, TopologyNode, TopologyResponse } from "../../shared/api.ts";
@@ -14,6 +15,9 @@ const ERAS = 2;
 const WILD_ROUNDS = 25;
 /** Longer than the replay: what is remembered of the wild rounds must make no difference then. */
 const CALM_ROUNDS = REPLAY_MS / INTERVAL_MS + 10;
+
+/** The first; and some that found what others did not: parts after a silence, a key's owner forgotten, a word withdrawn. */
+const SEEDS = [1, 2, 3, 4, 5, 6, 142, 507, 589];
 
 type Told = Extract<Step, { is: "report" }>;
 
@@ -39,8 +43,9 @@ class History {
   }
 }
 
-/** A picture without what differs by right: ids that are given at random, and what only counters tell. */
-function shape(view: TopologyResponse, withStates: boolean): unknown {
+/** A picture without what differs by right: ids that are given at random, and what only counters tell. `keep`: the states,
+ * where the same counters were seen; and the ids, where the same store was. */
+function shape(view: TopologyResponse, keep: { states?: boolean; ids?: boolean } = {}): unknown {
   const name = (edge: TopologyEdge) =>
     `${edge.layer} ${[edge.a, edge.b]
       .map((end) => `${end.node} ${end.interface} ${end.public_key}`)
@@ -71,7 +76,8 @@ function shape(view: TopologyResponse, withStates: boolean): unknown {
       rides_on: edge.rides_on
         .map((ride) => ({ ...ride, edge: ride.edge === null ? null : names.get(ride.edge) }))
         .sort((one, other) => (one.node < other.node ? -1 : 1)),
-      ...(withStates ? { id: edge.id, state: edge.state, reason: edge.reason } : {}),
+      ...(keep.states === true ? { state: edge.state, reason: edge.reason } : {}),
+      ...(keep.ids === true ? { id: edge.id } : {}),
     };
   });
   const byName = (one: { name: string }, other: { name: string }) => (one.name < other.name ? -1 : 1);
@@ -134,7 +140,7 @@ class SharedSections {
   }
 }
 
-for (let seed = 1; seed <= 6; seed++) {
+for (const seed of SEEDS) {
   test(`incremental inference is inference from scratch, random fleet ${seed}`, () => {
     const fleet = new RandomFleet(seed, 5, T0);
     const none = () => ({ nodes: [], edges: [], networks: [] });
@@ -145,7 +151,8 @@ for (let seed = 1; seed <= 6; seed++) {
     const history = new History();
     const records = new Map<string, AgentRecord>();
     let told: Told[] = [];
-    const round = (quiet: boolean) => {
+    /** `wild`: compared with inference from scratch after each step; that is quadratic, so of the first era alone. */
+    const round = (quiet: boolean, wild = false) => {
       for (const step of fleet.round({ quiet })) {
         let changes: [TopologyChange, TopologyChange];
         if (step.is === "join") {
@@ -164,12 +171,18 @@ for (let seed = 1; seed <= 6; seed++) {
         expect(changes[0]).toEqual(changes[1]);
         expect(topology.view(fleet.now)).toEqual(copied.view(fleet.now));
         history.take(changes[0]);
+        if (!wild) continue;
+        const at = step.is === "report" ? step.observation.received_at : step.at;
+        history.take(topology.advance(at));
+        copied.advance(at);
+        const scratch = replayed([...records.values()], none(), told, at);
+        expect(shape(scratch, { states: true })).toEqual(shape(topology.view(at), { states: true }));
       }
       history.take(topology.advance(fleet.now));
       copied.advance(fleet.now);
     };
     for (let era = 0; era < ERAS; era++) {
-      for (let i = 0; i < WILD_ROUNDS; i++) round(false);
+      for (let i = 0; i < WILD_ROUNDS; i++) round(false, era === 0);
       fleet.calm();
       for (let i = 0; i < CALM_ROUNDS; i++) round(true);
       const { now } = fleet;
@@ -177,9 +190,9 @@ for (let seed = 1; seed <= 6; seed++) {
       const picture = topology.view(now);
       // A manager that is started now, with its database; and one that has those reports alone.
       const restarted = replayed([...records.values()], history.stored(), recent, now);
-      expect(shape(restarted, true)).toEqual(shape(picture, true));
+      expect(shape(restarted, { states: true, ids: true })).toEqual(shape(picture, { states: true, ids: true }));
       const scratch = replayed([...records.values()], none(), recent, now);
-      expect(shape(scratch, false)).toEqual(shape(picture, false));
+      expect(shape(scratch)).toEqual(shape(picture));
     }
     expect(records.size).toBeGreaterThan(2);
     expect(topology.view(fleet.now).edges.filter(({ state }) => state === "up").length).toBeGreaterThan(2);

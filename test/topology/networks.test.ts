@@ -253,6 +253,22 @@ test("a silent host makes no part of its own, and foreign peers none", () => {
   expect(networks(scene)).toMatchObject([{ nodes: 3, parts: 1 }]);
 });
 
+test("a host that was a part of its own makes none once it is silent, though no link changes its state for it", () => {
+  const scene = new Scene();
+  const [a, b, c] = ["a", "b", "c"].map((name) => scene.host(name)) as [Host, Host, Host];
+  join(scene, a, b, "wg0", ["10.0.0.1/24", "10.0.0.2/24"]);
+  join(scene, b, c, "wg0", ["10.0.0.2/24", "10.0.0.3/24"]);
+  const toC = b.wireguard![0]!.peers![1]!;
+  scene.rounds(4, () => (toC.tx_bytes += 888));
+  expect(networks(scene)).toMatchObject([{ nodes: 3, parts: 2 }]);
+  c.speaks = false;
+  scene.rounds(4, () => (toC.tx_bytes += 888));
+  expect(networks(scene)).toMatchObject([{ nodes: 3, parts: 1 }]);
+  c.speaks = true;
+  scene.rounds(1, () => (toC.tx_bytes += 888));
+  expect(networks(scene)).toMatchObject([{ nodes: 3, parts: 2 }]);
+});
+
 test("a network whose last link ends is gone, with a row that says so", () => {
   const scene = new Scene();
   const [a, b] = mesh(scene, ["a", "b"]) as [Host, Host];

@@ -1,5 +1,6 @@
 // Physical edges: what is evidence that two hosts share a wire, and what only looks like it (2-topology.md).
 import { describe, expect, test } from "bun:test";
+import { Topology } from "../../manager/topology/topology.ts";
 import { isOnWire } from "../../manager/topology/physical.ts";
 import { MAX_PAIRED_MEMBERS } from "../../manager/topology/segments.ts";
 import type { Interface } from "../../shared/report.ts";
@@ -182,6 +183,29 @@ test("the edge ends 24 h after the last evidence", () => {
   scene.wait((last + 24 * 3_600_000 - 1 - scene.now) / 1000);
   expect(scene.edges("physical")).toHaveLength(1);
   scene.wait(5.001);
+  expect(scene.edges("physical")).toEqual([]);
+  expect(scene.versions.filter(({ kind }) => kind === "edge")).toMatchObject([{ id, body: null }]);
+});
+
+test("a restart of the manager ends no edge whose evidence is older than its replay; a day later it ends", () => {
+  const scene = new Scene();
+  const a = host(scene, "a", 1);
+  const b = host(scene, "b", 2);
+  sees(a, 2);
+  scene.rounds(2);
+  a.neighbors.length = 0;
+  scene.rounds(31); // more than the 15 minutes that are replayed
+  const { id } = scene.edge("physical");
+  const before = scene.topology;
+  const records = [a, b].map(({ name }) => before.agent(name)!);
+  const stored = { nodes: [...before.nodes()], edges: [...before.edges()], networks: [...before.networks()] };
+  scene.topology = new Topology(records, stored, scene.now);
+  for (const { name } of [a, b]) scene.topology.observe(before.latest(name)!, scene.now, { replay: true });
+  scene.forgetHistory();
+  scene.wait(1);
+  expect(scene.edge("physical")).toMatchObject({ id, state: "up", observed_by: ["a"] });
+  expect(scene.versions.filter(({ kind }) => kind === "edge")).toEqual([]);
+  scene.wait(24 * 3600);
   expect(scene.edges("physical")).toEqual([]);
   expect(scene.versions.filter(({ kind }) => kind === "edge")).toMatchObject([{ id, body: null }]);
 });

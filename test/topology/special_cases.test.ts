@@ -1,5 +1,5 @@
 // The special cases of 2-topology.md, row by row under their own words, with reports as agents send them.
-import { expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { Topology } from "../../manager/topology/topology.ts";
 import { observed, record } from "./build.ts";
 import type { Route } from "../../shared/report.ts";
@@ -699,4 +699,32 @@ test("what an agent never says is not there in its whole picture either", () => 
   scene.rounds(3);
   const report = scene.topology.effective("a")!;
   for (const field of ["rules", "forwarding", "firewall"]) expect(Object.keys(report)).not.toContain(field);
+});
+
+describe("an agent is forgotten, and others still list it", () => {
+  test("its key is foreign, and the edge says at once what is known without it: nothing of a list, nor of NAT", () => {
+    const place = pair({ keepaliveA: 25, keepaliveB: 25 });
+    const { scene, ab, wgB } = place;
+    working(place);
+    const { id } = scene.edge();
+    ab.endpoint = "198.51.100.9:4500";
+    wgB.peers = [];
+    working(place, 1);
+    expect(scene.edge()).toMatchObject({ id, state: "one_sided", b: { node: "b", nat: true } });
+    scene.keep(scene.topology.forgetAgent("b", scene.now));
+    expect(scene.edge()).toMatchObject({ id, state: "up", reason: null, b: { node: `wg:${key("b")}`, nat: false } });
+  });
+
+  test("after a rekeying of its own: the foreign node has the key that is listed", () => {
+    const place = pair({ keepaliveA: 25, keepaliveB: 25 });
+    const { scene, wgB } = place;
+    working(place);
+    const { id } = scene.edge();
+    wgB.public_key = key("new");
+    working(place, 1);
+    expect(scene.edge()).toMatchObject({ id, state: "key_mismatch" });
+    scene.keep(scene.topology.forgetAgent("b", scene.now));
+    expect(scene.foreign()).toEqual([`wg:${key("b")}`]);
+    expect(scene.edge()).toMatchObject({ id, state: "up", b: { node: `wg:${key("b")}` } });
+  });
 });
