@@ -7,7 +7,7 @@ import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { silentResolvers } from "../support/silent_dns.ts";
-import { registered, spawnManager } from "./support.ts";
+import { registered, type Spawned, spawnManager } from "./support.ts";
 
 /** What 1-protocol.md allows. */
 const DEADLINE_MS = 10_000;
@@ -53,13 +53,14 @@ test("in-flight work ends, streams too, the WAL is copied home", async () => {
 test("resolvers that are silent from the start on: the ring serves at once, and SIGTERM is heard", async () => {
   const directory = mkdtempSync(join(tmpdir(), "kattila-sigterm-"));
   using silent = await silentResolvers();
+  let running: Spawned | null = null;
   try {
-    const first = await spawnManager(directory, { PSK: "silent-dns-test-fleet-key-0123456789abcdef" });
+    const first = (running = await spawnManager(directory, { PSK: "silent-dns-test-fleet-key-0123456789abcdef" }));
     const agent = await registered(first);
     expect((await agent.send()).status).toBe(200);
     expect(await first.kill("SIGTERM")).toBe(0);
     const began = performance.now();
-    const manager = await spawnManager(directory, { DNS: "kattila.test", DNS_SERVERS: silent.servers });
+    const manager = (running = await spawnManager(directory, { DNS: "kattila.test", DNS_SERVERS: silent.servers }));
     expect(performance.now() - began).toBeLessThan(10_000);
     const answer = await fetch(`${manager.url}/status/updates`, {
       method: "POST",
@@ -71,6 +72,7 @@ test("resolvers that are silent from the start on: the ring serves at once, and 
     expect(await manager.kill("SIGTERM")).toBe(0);
     expect(performance.now() - ended).toBeLessThan(DEADLINE_MS);
   } finally {
+    await running?.kill("SIGKILL");
     rmSync(directory, { recursive: true, force: true });
   }
 }, 40_000);
