@@ -36,9 +36,10 @@ export type Observation = {
 
 export type EntityKind = "node" | "edge" | "network";
 /** A new version of a node, edge or network, or its end (`body` null). Opened at `at`; the version before ends there.
- * `body` carries what history keeps: no counters, handshake ages or rates. */
+ * `body` carries what history keeps: no counters, handshake ages or rates. `first`: it was so from `at` on, also where the
+ * version before begins later; that one is dropped then. */
 export type Version =
-  | { kind: "node"; id: string; at: number; body: TopologyNode | null }
+  | { kind: "node"; id: string; at: number; body: TopologyNode | null; first?: true }
   | { kind: "edge"; id: string; at: number; body: TopologyEdge | null }
   | { kind: "network"; id: string; at: number; body: TopologyNetwork | null };
 

@@ -128,9 +128,10 @@ export function prepareWriter(database: Database): Writer {
     const { open, end, drop } = entities[version.kind];
     const before = open.get(version.id) as { version: number; valid_from: number } | null;
     // A late report may tell of a moment before the version it changes: history never runs backwards.
-    const at = before === null ? version.at : Math.max(version.at, before.valid_from);
+    const isFirst = version.kind === "node" && version.first === true;
+    const at = before === null || isFirst ? version.at : Math.max(version.at, before.valid_from);
     if (before !== null) {
-      if (before.valid_from === at)
+      if (before.valid_from >= at)
         drop.run(before.version); // two versions of one moment: the later one counts
       else end.run(before.version, at);
     }

@@ -142,6 +142,8 @@ export class Topology implements TopologyReader {
   /** Versions of what had waited: they go with the next change. */
   #ready: Version[] = [];
   #settled = false;
+  /** An agent whose first report tells of a moment before history has it. */
+  #firstHeard: string | null = null;
 
   constructor(
     agents: readonly AgentRecord[],
@@ -243,6 +245,7 @@ export class Topology implements TopologyReader {
     const { report } = observation;
     const agent = this.#agents.get(report.agent_id);
     if (agent === undefined) return { versions: [], events: [] };
+    const first = agent.latest === null && !observation.superseded;
     if (options.replay !== true) this.#gather(observation.observed_at);
     agent.receivedAt = Math.max(agent.receivedAt ?? 0, observation.received_at);
     this.#setLate(agent, false);
@@ -252,6 +255,12 @@ export class Topology implements TopologyReader {
     if (options.replay === true) {
       this.#events = [];
       return { versions: [], events: [] };
+    }
+    // It may have waited for the manager: it was there before it registered.
+    const known = this.#nodeVersions.get(agent.id);
+    if (first && known !== undefined && observation.observed_at < known.at) {
+      known.at = observation.observed_at;
+      this.#firstHeard = agent.id;
     }
     return this.#take(observation.observed_at, agent.id);
   }
@@ -499,7 +508,15 @@ export class Topology implements TopologyReader {
 
   #nodeVersion(versions: Version[], id: string, at: number): void {
     const body = this.#node(id, "history", at);
-    this.#version(versions, this.#nodeVersions, id, body, at, (time) => ({ kind: "node", id, at: time, body }));
+    const first = id === this.#firstHeard ? { first: true as const } : {};
+    if (id === this.#firstHeard) this.#firstHeard = null;
+    this.#version(versions, this.#nodeVersions, id, body, at, (time) => ({
+      kind: "node",
+      id,
+      at: time,
+      body,
+      ...first,
+    }));
   }
 
   #networkVersion(versions: Version[], network: Network, at: number): void {

@@ -290,3 +290,20 @@ test("events and states outlive the raw reports; rates beyond them are none", as
   expect(history.states.map(({ state }) => state)).toEqual(["up", "one_sided", "up"]);
   expect(history.samples).toEqual([]);
 });
+
+test("reports that waited for the manager: their agent is in the picture of their moments, before it registered", async () => {
+  const at = place.clock.at!;
+  const late = await registered(place, "late-1");
+  for (const age of [600, 570, 540]) {
+    place.clock.at! += 10;
+    const moment = { collected_at: place.clock.at! - age * 1000, age_ms: age * 1000 };
+    expect((await late.send({ ...over(1), ...moment, wireguard: [] })).status).toBe(200);
+  }
+  const seen = async (moment: number) => {
+    const { nodes } = await ask<TopologyResponse>(`/status/topology?at=${moment}`);
+    return nodes.filter(({ id }) => id === late.id).map(({ status, addresses }) => ({ status, addresses }));
+  };
+  const there = { status: "online", addresses: ["192.168.50.1", "10.99.0.1"] };
+  expect(await seen(at - 601_000)).toEqual([]);
+  for (const ago of [599, 300, 0]) expect(await seen(at - ago * 1000)).toMatchObject([there]);
+});
