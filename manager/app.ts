@@ -7,7 +7,7 @@ import { LAYERS } from "../shared/api.ts";
 import { type Log, reason } from "../shared/log.ts";
 import { canonicalAddress } from "../shared/net.ts";
 import type { PskSource } from "../shared/psk_source.ts";
-import { MAX_BODY_BYTES } from "../shared/report.ts";
+import { agentIdSchema, MAX_BODY_BYTES } from "../shared/report.ts";
 import {
   type Access,
   clientAddress,
@@ -277,6 +277,8 @@ export function createApp(options: AppOptions): Hono<{ Bindings: Bindings }> {
     if (!fleet.agents.has(from))
       throw new HttpError(404, "unknown_agent", "from: no agent has this id: see GET /status/agents");
     const target = fleet.agents.has(to) ? to : canonicalAddress(to);
+    if (target === null && agentIdSchema.safeParse(to).success)
+      throw new HttpError(404, "unknown_agent", "to: no agent has this id: see GET /status/agents");
     if (target === null) throw new HttpError(400, "malformed", "to: is neither an agent's id nor an IP address");
     return json(200, tracePath(fleet.topology, from, target, now()));
   });

@@ -154,6 +154,7 @@ test.each([
   ["an agent that is none", "?from=0f9b5e9e-3a3c-4d0b-9b53-9b7e0e3f1a55&to=10.0.0.3", 404, "unknown_agent", "from"],
   ["from an address", "?from=10.0.0.1&to=10.0.0.3", 404, "unknown_agent", "from"],
   ["a prototype's name", "?from=__proto__&to=10.0.0.3", 404, "unknown_agent", "from"],
+  ["to an agent that is none", "?from=A&to=0f9b5e9e-3a3c-4d0b-9b53-9b7e0e3f1a55", 404, "unknown_agent", "to: no agent"],
   ["to a name", "?from=A&to=example.com", 400, "malformed", "to: is neither an agent's id nor an IP address"],
   ["to a prefix", "?from=A&to=10.0.0.0/24", 400, "malformed", "to"],
   ["to an address with a port", "?from=A&to=10.0.0.3:80", 400, "malformed", "to"],
