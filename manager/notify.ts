@@ -104,14 +104,22 @@ export class Notifier {
     let failures = 0;
     while (!signal.aborted) {
       try {
-        const waiting = (await this.options.store.transitionsAfter(state.sequence, ROUND)).filter(
-          ({ sequence }) => !state.told.includes(sequence),
-        );
+        const round = await this.options.store.transitionsAfter(state.sequence, ROUND);
+        const told = new Set(state.told);
+        const waiting = round.filter(({ sequence }) => !told.has(sequence));
+        if (waiting.length === 0 && round.length > 0) {
+          state = await this.#advance(name, state, round, round);
+          continue;
+        }
         if (waiting.length === 0) seenAt = null;
         else seenAt ??= performance.now();
         if (receiver.kind === "alertmanager" && performance.now() - repeatedAt >= repeatMs) {
           const answer = await this.#repeat(receiver, now());
-          if (answer !== null && !answer.ok) throw new Unsent(answer);
+          if (answer !== null && !answer.ok) {
+            if (!answer.refused) throw new Unsent(answer);
+            // What is new may pass all the same.
+            log.error("notification_refused", { receiver: receiver.name, answer: answer.answer });
+          }
           repeatedAt = performance.now();
         }
         if (seenAt !== null && performance.now() - seenAt >= settleMs) {
@@ -126,10 +134,10 @@ export class Notifier {
                 key: message.key,
               });
             }
-            state = await this.#advance(name, state, message.transitions, waiting);
+            state = await this.#advance(name, state, message.transitions, round);
           }
           // What no message came of (rows that are gone, old news) is passed over.
-          state = await this.#advance(name, state, waiting, waiting);
+          state = await this.#advance(name, state, waiting, round);
           seenAt = null;
         }
         if (failures > 0) log.info("notification_receiver_back", { receiver: receiver.name, failures });
@@ -168,12 +176,12 @@ export class Notifier {
     return gather(news, alarms);
   }
 
-  /** Remembers that these are told; the cursor moves to before the first that is not. */
-  async #advance(name: string, state: Cursor, told: readonly Told[], waiting: readonly Told[]): Promise<Cursor> {
+  /** Remembers that these are told; the cursor moves to before the first of the round that is not, else to the round's end. */
+  async #advance(name: string, state: Cursor, told: readonly Told[], round: readonly Told[]): Promise<Cursor> {
     const done = new Set([...state.told, ...told.map((transition) => transition.sequence)]);
-    if (done.size === state.told.length) return state;
-    const left = waiting.find((transition) => !done.has(transition.sequence));
-    const sequence = left === undefined ? Math.max(state.sequence, ...done) : left.sequence - 1;
+    const left = round.find(({ sequence: place }) => place > state.sequence && !done.has(place));
+    const sequence = Math.max(state.sequence, left === undefined ? (round.at(-1)?.sequence ?? 0) : left.sequence - 1);
+    if (done.size === state.told.length && sequence === state.sequence) return state;
     const next: Cursor = { sequence, told: [...done].filter((item) => item > sequence) };
     await this.options.store.commit({ meta: { [name]: next } });
     return next;

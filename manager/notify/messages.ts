@@ -7,7 +7,7 @@ export type Told = AlarmTransition & { sequence: number };
 
 /** One fault: the alarm that stands first, what changed, and what hangs beneath it now. */
 export type Message = {
-  /** Of the first transition in it: the same whenever it is sent again. */
+  /** Of the first and the last transition in it: the same when it is sent again, another when it says more by then. */
   key: string;
   alarm: AlarmRow;
   transitions: Told[];
@@ -23,6 +23,11 @@ const ALERT_LIFE_MS = 5 * 60_000;
 /** The key by which a receiver recognises a transition that it has already. */
 function transitionKey({ alarm_id, sequence }: Told): string {
   return `${alarm_id}-${sequence}`;
+}
+
+function messageKey(transitions: readonly Told[]): string {
+  const first = transitionKey(transitions[0]!);
+  return transitions.length === 1 ? first : `${first}-${transitions.at(-1)!.sequence}`;
 }
 
 /**
@@ -49,7 +54,7 @@ export function gather(transitions: readonly Told[], alarms: ReadonlyMap<string,
         (other.state === "open" || other.state === "acknowledged") &&
         rootOf(other.id, alarms) === id,
     );
-    messages.push({ key: transitionKey(of[0]!), alarm, transitions: of, effects });
+    messages.push({ key: messageKey(of), alarm, transitions: of, effects });
   }
   return messages;
 }

@@ -208,6 +208,48 @@ describe("webhook", () => {
     expect(hook.got[1]!.body.transitions[0].key).toBe(hook.got[0]!.body.transitions[0].key);
   });
 
+  test("the answer is lost and the alarm ends meanwhile: a message of another key, whose first transition has the same", async () => {
+    const { open, notifier } = setup();
+    const store = await open();
+    const row = alarm();
+    let lost = 0;
+    const hook = receiver(async () => {
+      if (lost++ > 0) return new Response("ok");
+      const over = resolved(row);
+      await store.commit({ alarms: [over], transitions: [transition(over, { from: "open" })] });
+      await Bun.sleep(500); // longer than the time-out: taken, but never known
+      return new Response("ok");
+    });
+    await notifier(store, hook.url);
+    await store.commit({ alarms: [row], transitions: [transition(row)] });
+    await until(() => hook.got.length === 2);
+    await Bun.sleep(150);
+    expect(hook.got.length).toBe(2);
+    const [first, second] = hook.got.map(({ body }) => body);
+    // Whoever knows a message by its key must not take the end for what it has.
+    expect(second.key).not.toBe(first.key);
+    expect(second.transitions.map((item: any) => item.to)).toEqual(["open", "resolved"]);
+    expect(second.transitions[0].key).toBe(first.transitions[0].key);
+  });
+
+  test("a receiver that is new hears each open alarm, however many others came and went in between", async () => {
+    const { open, notifier } = setup();
+    const store = await open();
+    const first = alarm({ subject: "agent:first" });
+    const last = alarm({ subject: "agent:last" });
+    const past = resolved(alarm({ subject: "agent:past" }));
+    await store.commit({ alarms: [first, past], transitions: [transition(first)] });
+    // More than two rounds of 500.
+    await store.commit({ transitions: Array.from({ length: 1200 }, () => transition(past)) });
+    await store.commit({ alarms: [last], transitions: [transition(last)] });
+    await store.commit({ transitions: [transition(past)] });
+    const hook = receiver();
+    await notifier(store, hook.url);
+    await until(() => hook.got.length >= 2);
+    await Bun.sleep(150);
+    expect(hook.got.map(({ body }) => body.alarm.subject)).toEqual(["agent:first", "agent:last"]);
+  });
+
   test("a message that is refused for good does not hold up the next; redirects are not followed", async () => {
     const { open, notifier, lines } = setup();
     const inner = receiver();
