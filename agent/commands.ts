@@ -4,6 +4,7 @@ import { resolve } from "node:path";
 import { newNonce, seal } from "../shared/envelope.ts";
 import { writePrivate } from "../shared/files.ts";
 import type { Log } from "../shared/log.ts";
+import type { Print } from "../shared/program.ts";
 import { shownText } from "../shared/text.ts";
 import { VERSION } from "../shared/version.ts";
 import { lockState, openAgent, wipeState } from "./agent.ts";
@@ -13,8 +14,6 @@ import { Identity } from "./identity.ts";
 import { collect } from "./report.ts";
 import type { AgentSettings } from "./settings.ts";
 import { exchange } from "./wire.ts";
-
-type Print = (text: string) => void;
 
 /** `-dump FILE`: exactly the JSON that would be sent. It takes a tick of its own, as every report does. */
 export async function dumpCommand(

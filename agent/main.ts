@@ -1,15 +1,13 @@
-// Owns the agent's process: command line, settings, exit codes, signals, and what it prints.
-import { type Environment, readEnvironment, SettingError } from "../shared/config.ts";
-import { createLog, reason } from "../shared/log.ts";
+// Owns the agent's process: command line, settings, signals, and which command runs.
+import { readEnvironment } from "../shared/config.ts";
+import { createLog } from "../shared/log.ts";
+import { runProgram } from "../shared/program.ts";
 import { VERSION } from "../shared/version.ts";
 import { AGENT_HELP, parseAgentCommand } from "./cli.ts";
 import { createHost } from "./host.ts";
-import { type AgentSettings, agentSettings } from "./settings.ts";
+import { agentSettings } from "./settings.ts";
 
-const print = (text: string) => void process.stdout.write(text.endsWith("\n") ? text : `${text}\n`);
-const complain = (text: string) => void process.stderr.write(`agent: ${text}\n`);
-
-async function main(environment: Environment): Promise<number> {
+await runProgram("agent", async (print, complain) => {
   const command = parseAgentCommand(process.argv.slice(2));
   switch (command.is) {
     case "help":
@@ -27,14 +25,7 @@ async function main(environment: Environment): Promise<number> {
       return 0;
     }
   }
-  let settings: AgentSettings;
-  try {
-    settings = agentSettings(readEnvironment(process.cwd(), environment), process.cwd());
-  } catch (error) {
-    if (!(error instanceof SettingError)) throw error;
-    complain(error.message);
-    return 2;
-  }
+  const settings = agentSettings(readEnvironment(process.cwd(), process.env), process.cwd());
   const log = createLog(settings.logLevel);
   if (command.is === "daemon") {
     const ended = new Promise<string>((resolve) => {
@@ -62,11 +53,4 @@ async function main(environment: Environment): Promise<number> {
     case "reset":
       return commands.resetCommand(settings, log, print, complain);
   }
-}
-
-try {
-  process.exit(await main(process.env));
-} catch (error) {
-  complain(reason(error));
-  process.exit(error instanceof SettingError ? 2 : 1);
-}
+});

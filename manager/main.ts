@@ -1,14 +1,12 @@
-// Owns the manager's process: command line, settings, exit codes, signals, and what it prints.
-import { reason, createLog } from "../shared/log.ts";
-import { readEnvironment, SettingError } from "../shared/config.ts";
+// Owns the manager's process: command line, settings, signals, and what it prints at its start.
+import { readEnvironment } from "../shared/config.ts";
+import { createLog, type Log } from "../shared/log.ts";
+import { type Print, runProgram } from "../shared/program.ts";
 import { VERSION } from "../shared/version.ts";
 import { MANAGER_HELP, parseManagerCommand } from "./cli.ts";
 import { type ManagerSettings, managerSettings } from "./settings.ts";
 
-const print = (text: string) => void process.stdout.write(text.endsWith("\n") ? text : `${text}\n`);
-const complain = (text: string) => void process.stderr.write(`manager: ${text}\n`);
-
-async function main(): Promise<number> {
+await runProgram("manager", async (print, complain) => {
   const command = parseManagerCommand(process.argv.slice(2));
   switch (command.is) {
     case "help":
@@ -21,14 +19,7 @@ async function main(): Promise<number> {
       complain(command.message);
       return 2;
   }
-  let settings: ManagerSettings;
-  try {
-    settings = managerSettings(readEnvironment(process.cwd(), process.env), process.cwd());
-  } catch (error) {
-    if (!(error instanceof SettingError)) throw error;
-    complain(error.message);
-    return 2;
-  }
+  const settings = managerSettings(readEnvironment(process.cwd(), process.env), process.cwd());
   const log = createLog(settings.logLevel);
   switch (command.is) {
     case "verify-log":
@@ -38,11 +29,11 @@ async function main(): Promise<number> {
     case "check-notify":
       return (await import("./commands.ts")).checkNotifyCommand(settings, print, complain);
     case "serve":
-      return serve(settings, log);
+      return serve(settings, log, print);
   }
-}
+});
 
-async function serve(settings: ManagerSettings, log: ReturnType<typeof createLog>): Promise<number> {
+async function serve(settings: ManagerSettings, log: Log, print: Print): Promise<number> {
   const { startManager } = await import("./server.ts");
   const signal = new Promise<string>((resolve) => {
     for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, () => resolve(name));
@@ -63,11 +54,4 @@ async function serve(settings: ManagerSettings, log: ReturnType<typeof createLog
   await signal;
   await manager.stop();
   return 0;
-}
-
-try {
-  process.exit(await main());
-} catch (error) {
-  complain(reason(error));
-  process.exit(error instanceof SettingError ? 2 : 1);
 }

@@ -147,6 +147,44 @@ test("-sysinfo needs neither PSK nor state nor right settings, and prints no pri
   expect(existsSync(state)).toBe(false);
 });
 
+describe("what is printed arrives whole, or the exit code says that it did not", () => {
+  /** `agent -sysinfo` of a host with 2,000 routes, its output `into` a file or a pipe of the shell's. */
+  const shell = (into: string) => {
+    const programs = join(own.path, "bin");
+    mkdirSync(programs);
+    const routes = Array.from({ length: 2000 }, (_, i) => ({ dst: `10.${i >> 8}.${i & 255}.0/24`, dev: "eth0" }));
+    writeFileSync(join(own.path, "routes"), JSON.stringify(routes));
+    writeFileSync(
+      join(programs, "ip"),
+      `#!/bin/sh\ncase "$2$3" in -4route) exec /bin/cat ${join(own.path, "routes")};; esac\necho '[]'\n`,
+      { mode: 0o755 },
+    );
+    const agent = `'${process.execPath}' --no-env-file '${join(import.meta.dir, "../../agent/main.ts")}' -sysinfo`;
+    const { stdout, stderr } = Bun.spawnSync(["bash", "-c", `{ ${agent}; echo "exit $?" >&2; } ${into}`], {
+      cwd: own.path,
+      env: { PATH: `${programs}:${process.env["PATH"]}` },
+      timeout: 20_000,
+    });
+    return { stdout: stdout.toString(), stderr: stderr.toString() };
+  };
+
+  test("to a reader that is slow: more than a pipe holds", () => {
+    const { stdout, stderr } = shell("| { sleep 0.5; cat; }");
+    expect(stderr).toBe("exit 0\n");
+    expect(stdout.length).toBeGreaterThan(2 * 65_536);
+    expect((JSON.parse(stdout) as Report).routes).toHaveLength(2000);
+  });
+
+  test("to a reader that has enough: no failure, and no trace", () => {
+    expect(shell("| head -n 1")).toEqual({ stdout: "{\n", stderr: "exit 0\n" });
+  });
+
+  test("to a disk that is full: exit 1, and why", () => {
+    const { stderr } = shell("> /dev/full");
+    expect(stderr).toMatch(/^agent: what was printed could not be written: ENOSPC[^\n]*\nexit 1\n$/);
+  });
+});
+
 describe("beside a manager", () => {
   let manager: Ground;
   let settings: Record<string, string>;
