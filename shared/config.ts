@@ -1,6 +1,6 @@
 // Owns the way from text to typed settings: `.env` of the working directory, overridden by the environment; and the one
 // line that a wrong value gets.
-import { readFileSync } from "node:fs";
+import { lstatSync, readFileSync } from "node:fs";
 import { canonicalPrefix, parseAddress, parseEndpoint, parsePrefix, type Prefix } from "./net.ts";
 
 export type Environment = { [name: string]: string | undefined };
@@ -13,7 +13,21 @@ export class SettingError extends Error {
   }
 }
 
-/** `.env` in `directory` (absent: nothing), overridden by `environment`. Set but empty is as unset. */
+/** Whether this user cannot even look into `directory`: `sudo -u kattila-agent …` while root is at home. */
+function isClosed(directory: string): boolean {
+  try {
+    lstatSync(`${directory}/.env`);
+    return false;
+  } catch (cause) {
+    return (cause as { code?: string }).code === "EACCES";
+  }
+}
+
+/**
+ * `.env` in `directory` (absent, or in a directory that is closed to this user: nothing), overridden by `environment`.
+ * Set but empty is as unset.
+ * @throws SettingError where it is there and cannot be read.
+ */
 export function readEnvironment(directory: string, environment: Environment): Environment {
   let file: Environment = {};
   try {
@@ -22,7 +36,8 @@ export function readEnvironment(directory: string, environment: Environment): En
     file = process.getBuiltinModule("node:util").parseEnv(text);
   } catch (cause) {
     const { code } = cause as { code?: string };
-    if (code !== "ENOENT" && code !== "ENOTDIR") throw new SettingError(".env", null, `cannot be read (${code})`);
+    if (code !== "ENOENT" && code !== "ENOTDIR" && !isClosed(directory))
+      throw new SettingError(".env", null, `cannot be read (${code})`);
   }
   const merged: Environment = { ...file };
   for (const [name, value] of Object.entries(environment))

@@ -325,6 +325,30 @@ describe("a database that cannot be used: one line, exit 1, the file untouched",
     expect([exitCode, stdout, readdirSync(directory)]).toEqual([1, "", ["state"]]);
   });
 
+  // `sudo -u kattila-manager kattila-manager -backup …`, typed in root's home.
+  test.skipIf(process.getuid?.() !== 0)(
+    "a working directory closed to its user has no .env; one that it cannot read is refused",
+    async () => {
+      const directory = workplace();
+      writeFileSync(join(directory, ".env"), "RETENTION_DAYS=wrong\n", { mode: 0o600 });
+      const backup = () =>
+        runManager(["-backup", "copy"], directory, { DB_PATH: "/nonexistent/data.db" }, [
+          "setpriv",
+          "--reuid=65534",
+          "--regid=65534",
+          "--clear-groups",
+        ]);
+      chmodSync(directory, 0o700);
+      expect(await backup()).toEqual({
+        exitCode: 1,
+        stdout: "",
+        stderr: "manager: there is no database /nonexistent/data.db: set DB_PATH\n",
+      });
+      chmodSync(directory, 0o755);
+      expect(await backup()).toEqual({ exitCode: 2, stdout: "", stderr: "manager: .env: cannot be read (EACCES)\n" });
+    },
+  );
+
   test("a second manager on one database: refused; the first goes on", async () => {
     const directory = workplace();
     const first = await spawnManager(directory);
