@@ -156,6 +156,7 @@ export function createAgentApp(options: ServerOptions): (request: Request, remot
         dropped: outbox.dropped,
         oldest_at: outbox.oldestAt,
       },
+      psk_error: psk.status.error?.message ?? null,
     };
   };
 

@@ -118,13 +118,14 @@ export async function expectPeer(
   });
 }
 
-/** `POST /status/alarms/:id/ack`. @throws HttpError 404, 409 */
+/** `POST /status/alarms/:id/ack`: what the alarm is then. @throws HttpError 404 */
 export function acknowledge(id: string, fleet: Fleet): Promise<Record<string, unknown>> {
   return fleet.mutate((turn) => {
-    const change = fleet.alarms.acknowledge(id, turn.now);
-    if (change === null) throw new HttpError(404, "unknown_alarm", "no open alarm has this id: see GET /status/alarms");
-    fleet.takeAlarms(change, turn);
-    return { id, state: "acknowledged", acknowledged_at: turn.now };
+    const found = fleet.alarms.acknowledge(id, turn.now);
+    if (found === null) throw new HttpError(404, "unknown_alarm", "no open alarm has this id: see GET /status/alarms");
+    fleet.takeAlarms(found.change, turn);
+    const { state, acknowledged_at, resolved_at } = found.row;
+    return { id, state, acknowledged_at, resolved_at };
   });
 }
 

@@ -4,7 +4,7 @@ import { contains, covers, formatEndpoint, parseAddress, parsePrefix } from "../
 import type { Report, Wireguard } from "../../shared/report.ts";
 import type { AlarmRow } from "../model.ts";
 import { type Facts, isDown, type Underlay, type WireguardFacts } from "./facts.ts";
-import { isOpen, memoryOf } from "./ledger.ts";
+import { isOpen, memoryOf, sinceOf } from "./ledger.ts";
 import { label, labels, on, shortKey, some, subjectParts, subjectRest, subjects } from "./names.ts";
 import { clones, type Context, type Finding, type Key, keyOf, type Rule, type Verdict } from "./rule.ts";
 
@@ -101,12 +101,18 @@ const relayInUse = rule(
 );
 
 function refused(code: "relay_loop" | "hop_limit", fact: "relayLoops" | "hopLimits", what: string): Rule {
+  const rose = ({ previous, facts }: Context): boolean => {
+    if (previous === null) return false;
+    // An agent counts from 0 when it starts.
+    const since = facts[fact] < previous[fact] ? 0 : previous[fact];
+    return facts[fact] > since;
+  };
   return rule(
     code,
     { listens: "arrival", resolve: { quietMs: 15 * MINUTE_MS } },
-    (context) => (context.previous !== null && context.facts[fact] > context.previous[fact] ? self(context) : []),
+    (context) => (rose(context) ? self(context) : []),
     (_subject, context) => {
-      if (context.previous === null || context.facts[fact] <= context.previous[fact]) return "stays";
+      if (!rose(context)) return "stays";
       const name = label(context.topology, context.agentId);
       return own(context, {
         severity: "warning",
@@ -1049,14 +1055,20 @@ const pskFetchFailed = rule(
   (_subject, context, row) => {
     const error = context.observation.report.delivery?.psk_error ?? null;
     if (error === null) return null;
-    const since = row?.since_at ?? context.now;
+    const since = row === null ? context.now : sinceOf(row);
     const name = label(context.topology, context.agentId);
+    // One bad record is bad for all: the manager's own alarm comes first, and this beneath it.
+    const common = keyOf("psk_fetch_failed", subjects.manager);
+    const first = context.live(common);
+    const waits = (first !== null && !isOpen(first)) || context.now - since < PSK_PATIENCE_MS;
     return own(context, {
       severity: "warning",
       message: `${name} cannot get the fleet key from its source`,
       lookAt: "its resolver, or its key file; it goes on with the keys it knows",
       command: on(name)`curl -s http://127.0.0.1:5087/status/healthcheck`,
-      ...(context.now - since >= PSK_PATIENCE_MS ? {} : { expiresAt: since + PSK_MEMORY_MS }),
+      causes: [common],
+      details: { error },
+      ...(waits && !open(row) ? { expiresAt: since + PSK_MEMORY_MS } : {}),
     });
   },
   {

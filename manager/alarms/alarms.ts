@@ -5,7 +5,7 @@ import type { TopologyEdge } from "../../shared/api.ts";
 import type { AlarmChange, AlarmRow, Observation, Silence, TopologyChange, TopologyReader } from "../model.ts";
 import { carriedBy, cloned, isSettling, PSK_MEMORY_MS, PSK_PATIENCE_MS } from "./agent_rules.ts";
 import { configurationOf, type Facts, factsOf, type Underlay } from "./facts.ts";
-import { isOpen, isPending, Ledger, memoryOf, type ReportRef } from "./ledger.ts";
+import { isOpen, isPending, Ledger, memoryOf, type ReportRef, sinceOf } from "./ledger.ts";
 import { instant, label, labels, on, some, subjectParts, subjectRest, subjects } from "./names.ts";
 import { type Parts, partsOf } from "./partition.ts";
 import { type Context, type Finding, type Key, keyOf, type Rule } from "./rule.ts";
@@ -336,7 +336,8 @@ export class Alarms {
     if (error === null) return this.#ledger.absent(rule, subjects.manager, null, null, now);
     const key = keyOf("psk_fetch_failed", subjects.manager);
     // A restart forgets when the source failed first; the row does not.
-    const since = Math.min(this.#ledger.get(key)?.since_at ?? now, errorSinceAt ?? now);
+    const row = this.#ledger.get(key);
+    const since = Math.min(row === null ? now : sinceOf(row), errorSinceAt ?? now);
     const atOnce = error.reason === "ambiguous";
     this.#ledger.present(
       rule,
@@ -362,11 +363,11 @@ export class Alarms {
     );
   }
 
-  /** null: no open alarm has this id. */
-  acknowledge(id: string, now: number): AlarmChange | null {
+  /** What it is from now on, acknowledged or, if that ends it, resolved; null: no open alarm has this id. */
+  acknowledge(id: string, now: number): { row: AlarmRow; change: AlarmChange } | null {
     const row = this.#ledger.acknowledge(id, now);
     const change = this.#ledger.take();
-    return row === null ? null : change;
+    return row === null ? null : { row, change };
   }
 
   /** A maintenance window begins. */

@@ -408,7 +408,7 @@ const endpointChanged: Rule = {
     const times = [...kept.filter((at) => context.now - at < HOUR_MS), context.now].slice(-ENDPOINT_CHANGES);
     const enough = times.length >= ENDPOINT_CHANGES;
     return {
-      severity: context.topology.agent(move.node) === null ? "info" : "warning",
+      severity: "warning",
       message: `${label(context.topology, move.node)} changes its endpoint again and again: 4 times in an hour`,
       lookAt:
         "a NAT that forgets its mappings (set keepalive 25 s), two uplinks that take turns, or two hosts with one key",
@@ -428,7 +428,7 @@ const endpointChanged: Rule = {
   help: {
     means: "A peer is seen at a new address or port; at four changes in an hour something makes it wander.",
     todo: "NAT that forgets (keepalive 25 s at the end behind it), load-balanced uplinks, or one key on two hosts.",
-    severity: "info (foreign peers); warning",
+    severity: "warning",
     opens: "4 changes in an hour",
     resolves: "an hour of one",
   },
@@ -437,8 +437,7 @@ const endpointChanged: Rule = {
 const keepaliveMissing: Rule = {
   code: "keepalive_missing",
   listens: "report",
-  // A host that takes another address looks as if behind NAT until its own next report names the address.
-  hold: 3,
+  hold: 1,
   resolve: { reports: 1 },
   endsOnAcknowledge: false,
   compares: false,
@@ -475,6 +474,8 @@ const keepaliveMissing: Rule = {
     if (!movedNow && isOpen(row!)) return "stays";
     return {
       severity: "info",
+      // A host that takes another address looks as if behind NAT until its own next report names the address.
+      hold: 3,
       message: `${endName(context.topology, natted)} is behind NAT without keepalive, and its endpoint has moved: it cannot be reached while it is quiet`,
       lookAt: "keepalive 25 s at the end behind the NAT",
       command: show(edge, context),
@@ -487,7 +488,7 @@ const keepaliveMissing: Rule = {
       "One end knows no endpoint and the other sends nothing by itself; or an end behind NAT has no keepalive and its mapping was lost.",
     todo: "`PersistentKeepalive = 25` at the end that is behind NAT or has no fixed address.",
     severity: "info",
-    opens: "3 reports",
+    opens: "at once; 3 reports behind NAT",
     resolves: "set, or the tunnel is known at both ends",
   },
 };
@@ -568,10 +569,6 @@ const peerUnknown: Rule = {
     if (wg === undefined) return null;
     const place = context.topology.edgeOfPeer(context.agentId, wg.interface, key);
     if (place?.edge.state === "key_mismatch") return null;
-    // Others knew it before: a foreign peer that gets one more lister.
-    if (row === null && place !== null && context.topology.edgesOf(node).some((edge) => edge.id !== place.edge.id)) {
-      return null;
-    }
     const name = label(context.topology, context.agentId);
     return {
       severity: "info",

@@ -63,6 +63,11 @@ export function isPending(row: AlarmRow): boolean {
   return row.state === "pending" || (row.state === "resolved" && memoryOf(row).seen !== undefined);
 }
 
+/** Since when its condition holds: of one that was resolved before, this time. */
+export function sinceOf(row: AlarmRow): number {
+  return memoryOf(row).again_at ?? row.since_at;
+}
+
 /** An alarm of these codes stands instead of what it causes: effects do not even open beneath it. */
 const REPLACES: ReadonlySet<string> = new Set<AlarmCode>(["manager_isolated"]);
 
@@ -162,6 +167,8 @@ export class Ledger {
     const key = keyOf(rule.code, subject);
     const before = this.#rows.get(key);
     const reuse = before !== undefined && (before.state !== "resolved" || now - before.resolved_at! < SAME_ALARM_MS);
+    // One that came again in time and did not open is another by now, and has held for as long.
+    const again = !reuse && before !== undefined && isPending(before) ? memoryOf(before) : null;
     const row: AlarmRow = reuse
       ? { ...before, memory: { ...before.memory } }
       : {
@@ -172,14 +179,14 @@ export class Ledger {
           agent_id: finding.agentId,
           state: "pending",
           message: shownText(finding.message),
-          since_at: finding.sinceAt ?? sinceAt,
+          since_at: again?.again_at ?? finding.sinceAt ?? sinceAt,
           opened_at: now,
           acknowledged_at: null,
           resolved_at: null,
           depends_on: [],
           details: {},
           flapping: false,
-          memory: {},
+          memory: again === null ? {} : { seen: again.seen, ended_at: again.ended_at },
         };
     const memory = memoryOf(row);
     memory.agents = finding.agents;
@@ -187,7 +194,8 @@ export class Ledger {
     if (finding.keep !== undefined) memory.keep = finding.keep;
     if (!isOpen(row)) {
       const who = by ?? "";
-      const counted = Math.min(rule.hold, (memory.seen?.[who] ?? 0) + (decides ? 1 : 0));
+      const hold = finding.hold ?? rule.hold;
+      const counted = Math.min(hold, (memory.seen?.[who] ?? 0) + (decides ? 1 : 0));
       memory.seen = { ...memory.seen, [who]: counted };
       if (row.state === "resolved") memory.again_at ??= finding.sinceAt ?? sinceAt;
       if (memory.ended_at !== undefined) {
@@ -199,7 +207,7 @@ export class Ledger {
       }
       if (finding.expiresAt === undefined) delete memory.expires_at;
       else memory.expires_at = finding.expiresAt;
-      const held = Math.max(...Object.values(memory.seen)) >= rule.hold;
+      const held = Math.max(...Object.values(memory.seen)) >= hold;
       if (row.state === "pending") this.#describe(row, finding);
       if (held && decides && finding.expiresAt === undefined) this.#open(row, rule, finding, report, now);
       else this.#put(row);
@@ -292,7 +300,7 @@ export class Ledger {
     this.#schedule(row);
   }
 
-  /** null: no open alarm has this id. */
+  /** What it is then; null: no open alarm has this id. */
   acknowledge(id: string, now: number): AlarmRow | null {
     this.#now = now;
     const before = this.#rows.get(this.#keys.get(id) ?? "");
@@ -302,7 +310,9 @@ export class Ledger {
     this.#put(row);
     this.#transition(row, "open", "acknowledged", now, null, null, false);
     if (this.rules.get(row.code)?.endsOnAcknowledge === true) {
-      this.#resolve({ ...row, memory: { ...row.memory } }, null, now, "acknowledged");
+      const ended: AlarmRow = { ...row, memory: { ...row.memory } };
+      this.#resolve(ended, null, now, "acknowledged");
+      return ended;
     }
     return row;
   }
@@ -339,7 +349,7 @@ export class Ledger {
       (cause) =>
         (isPending(cause) && memoryOf(cause).expires_at === undefined) || (isOpen(cause) && REPLACES.has(cause.code)),
     );
-    if (waits || this.#mends(row, finding.sinceAt ?? memory.again_at ?? row.since_at, now)) {
+    if (waits || this.#mends(row, finding.sinceAt ?? sinceOf(row), now)) {
       this.#put(row);
       return;
     }

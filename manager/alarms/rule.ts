@@ -81,6 +81,8 @@ export type Finding = {
   details?: Record<string, unknown>;
   /** Kept in the row for the rule's next evaluation. */
   keep?: Record<string, unknown>;
+  /** Reports in a row before it opens, where that is more than the rule's. */
+  hold?: number;
   /** Not enough to open by itself: remembered as pending until `expiresAt`. */
   expiresAt?: number;
 };

@@ -228,7 +228,9 @@ export function startClient(store: Store): Client {
     async acknowledge(alarm) {
       const answer = await ask<Partial<Alarm>>(`/status/alarms/${encodeURIComponent(alarm.id)}/ack`, {});
       const alarms = new Map(store.get().alarms);
-      alarms.set(alarm.id, { ...alarm, state: "acknowledged", acknowledged_at: store.now(), ...answer });
+      // The stream may have told of its end before the answer came.
+      if (answer.state === "resolved") alarms.delete(alarm.id);
+      else if (alarms.has(alarm.id)) alarms.set(alarm.id, { ...alarms.get(alarm.id)!, ...answer });
       store.set({ alarms });
     },
     async expectPeer(publicKey, expected) {

@@ -125,6 +125,7 @@ describe("the endpoints", () => {
       tick: 1,
       manager: { reachable: false, via: null, relay: null, last_delivery_at: null },
       outbox: { reports: 0, bytes: 0, limit_bytes: 16 * 1024 * 1024, dropped: 0, oldest_at: null },
+      psk_error: null,
     });
   });
 

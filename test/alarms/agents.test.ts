@@ -460,7 +460,59 @@ function source(reason: string | null) {
     );
 }
 
+/** These agents cannot get the key from its source; the others can. */
+function cannotFetch(world: World, ...agents: string[]): void {
+  for (const agent of world.agents) {
+    world.reports.get(agent)!.delivery!.psk_error = agents.includes(agent)
+      ? "TXT kattila.example.com: no record"
+      : null;
+  }
+}
+
 tables("psk_fetch_failed", [
+  {
+    name: "a record that is bad for all: the manager's alarm, told once, with the agents' beneath, though they knew first",
+    steps: [
+      { act: (world) => cannotFetch(world, "a", "b", "c"), pass: 1800, open: [] },
+      { act: source("none"), pass: HOLD_S - 60, open: [] },
+      {
+        act: source("none"),
+        pass: 60,
+        open: [],
+      },
+      {
+        act: source("none"),
+        pass: 31,
+        open: [
+          "psk_fetch_failed agent:a < psk_fetch_failed",
+          "psk_fetch_failed agent:b < psk_fetch_failed",
+          "psk_fetch_failed agent:c < psk_fetch_failed",
+          "psk_fetch_failed manager",
+        ],
+        told: ["psk_fetch_failed open warning"],
+      },
+      {
+        act: (world) => (source(null)(world), cannotFetch(world)),
+        pass: 31,
+        open: [],
+        told: ["psk_fetch_failed open warning", "psk_fetch_failed resolved warning"],
+      },
+    ],
+  },
+  {
+    name: "unusable again within half an hour: 2 hours once more, for the manager and for an agent",
+    steps: [
+      { act: (world) => cannotFetch(world, "b"), pass: HOLD_S + 60, open: ["psk_fetch_failed agent:b"] },
+      { act: (world) => cannotFetch(world), pass: 60, open: [] },
+      { act: (world) => cannotFetch(world, "b"), pass: HOLD_S - 60, open: [] },
+      { pass: 120, open: ["psk_fetch_failed agent:b"] },
+      { act: (world) => cannotFetch(world), pass: 60, open: [] },
+      { act: source("ambiguous"), pass: 60, open: ["psk_fetch_failed manager"] },
+      { act: source(null), pass: 60, open: [] },
+      { act: source("none"), pass: HOLD_S - 60 },
+      { act: source("none"), open: [] },
+    ],
+  },
   {
     name: "unusable for 2 hours, not a second less; success in between begins anew; success ends it",
     steps: [
@@ -540,6 +592,63 @@ tables("collector_error", [
         open: [],
       },
       { act: (world) => failing(world, "a"), pass: 30, open: ["collector_error collector:b/routes"] },
+    ],
+  },
+]);
+
+tables("relay_loop", [
+  {
+    name: "an agent that started anew counts from 0, and what it refused since counts",
+    steps: [
+      { act: (world) => void (world.reports.get("a")!.delivery!.relay_refused.loop = 7), pass: 1000, open: [] },
+      { act: (world) => void (world.reports.get("a")!.delivery!.relay_refused.loop = 0), pass: 60, open: [] },
+      { act: (world) => void (world.reports.get("a")!.delivery!.relay_refused.loop = 6), pass: 1000, open: [] },
+      {
+        act: (world) => void (world.reports.get("a")!.delivery!.relay_refused.loop = 2),
+        pass: 31,
+        open: ["relay_loop agent:a"],
+      },
+    ],
+  },
+]);
+
+tables("keepalive_missing", [
+  {
+    name: "an end that cannot start: at once",
+    steps: [
+      {
+        act: (world) => world.set("a-b", "idle", { cause: "cannot_start_a" }),
+        pass: 31,
+        open: ["keepalive_missing edge:a-b"],
+        told: ["keepalive_missing open info"],
+      },
+      { act: (world) => world.set("a-b", "idle"), pass: 31, open: [] },
+    ],
+  },
+]);
+
+tables("endpoint_changed", [
+  {
+    name: "a peer without an agent wanders: a warning as well",
+    steps: [
+      { act: (world) => stranger(world, "a", "s"), pass: 31, check: (world) => acknowledge(world, "peer_unknown") },
+      ...[1, 2, 3, 4, 5].map((port) => ({
+        act: (world: World) => void (world.wireguard("a").peers!.at(-1)!.endpoint = `203.0.113.9:${port}`),
+        pass: 60,
+        open: port < 5 ? [] : ["endpoint_changed edge:a-s"],
+      })),
+      { told: ["peer_unknown open info", "peer_unknown resolved info", "endpoint_changed open warning"] },
+    ],
+  },
+]);
+
+tables("peer_unknown", [
+  {
+    name: "a key that one host lists already appears on another: that is new there",
+    steps: [
+      { act: (world) => stranger(world, "a", "s"), pass: 31, check: (world) => acknowledge(world, "peer_unknown") },
+      { pass: 2000, open: [] },
+      { act: (world) => stranger(world, "b", "s"), pass: 31, open: [`peer_unknown node:wg:${key("s")}`] },
     ],
   },
 ]);

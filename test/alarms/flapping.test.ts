@@ -1,7 +1,8 @@
 // What holds for every alarm alike, whatever it is about: it flaps quietly, and late and superseded reports neither open
 // nor close it. One act that breaks and one that repairs, rule by rule.
 import { expect } from "bun:test";
-import { type Step, type Table, tables } from "./steps.ts";
+import type { TopologyEdge } from "../../shared/api.ts";
+import { acknowledge, type Step, type Table, tables } from "./steps.ts";
 import { card, key, peer, type World } from "./world.ts";
 
 type Fault = {
@@ -46,7 +47,7 @@ function flapping({ code, agents, prepare, breaks, repairs, opensS = 31, resolve
   const resolves: Step = { act: repairs, pass: resolvesS, check: isOpen(code, false) };
   const saidOnce = (world: World) => {
     const { id } = world.row(code);
-    const said = world.transitions.filter((item) => item.alarm_id === id && item.note?.startsWith("flapping"));
+    const said = world.transitions.filter((item) => item.alarm_id === id && item.note?.includes("flapping: further"));
     expect(said.map(({ to, notify }) => ({ to, notify }))).toEqual([{ to: "resolved", notify: true }]);
   };
   const flaps = (is: boolean) => (world: World) => expect(world.row(code).flapping).toBe(is);
@@ -63,9 +64,9 @@ function flapping({ code, agents, prepare, breaks, repairs, opensS = 31, resolve
       opens,
       resolves,
       { ...opens, check: both(isOpen(code, true), saidOnce, four) },
-      { pass: QUIET_S - opensS, check: both(isOpen(code, true), flaps(true), four) },
+      { pass: QUIET_S - opensS - 1, check: both(isOpen(code, true), flaps(true), four) },
       {
-        pass: opensS + 31,
+        pass: opensS + 32,
         check: both(
           isOpen(code, true),
           flaps(false),
@@ -95,14 +96,14 @@ function flappingEndsResolved({ code, agents, prepare, breaks, repairs, opensS =
       { ...opens, check: told(code, ...heard) },
       { ...resolves, check: told(code, ...heard) },
       {
-        pass: QUIET_S - resolvesS,
+        pass: QUIET_S - resolvesS - 1,
         check: (world) => {
           told(code, ...heard)(world);
           expect(world.row(code).flapping).toBe(true);
         },
       },
       {
-        pass: resolvesS + 31,
+        pass: resolvesS + 32,
         check: (world) => {
           told(code, ...heard, "resolved")(world);
           expect(world.row(code).flapping).toBe(false);
@@ -302,6 +303,15 @@ const WITH_AN_EFFECT: Fault[] = [
 /** About what arrives: late reports speak of it too. */
 const ARRIVAL: Fault[] = [
   {
+    code: "data_lost",
+    breaks: (world) => {
+      const report = world.reports.get("b")!;
+      report.dropped++;
+      report.delivery!.outbox_reports = 9;
+    },
+    repairs: (world) => void (world.reports.get("b")!.delivery!.outbox_reports = 0),
+  },
+  {
     code: "agent_down",
     breaks: (world) => void world.speaking.delete("c"),
     repairs: (world) => void world.speaking.add("c"),
@@ -321,6 +331,169 @@ const ARRIVAL: Fault[] = [
   },
 ];
 
-tables("flapping", [...NETWORK, ...ARRIVAL].map(flapping));
-tables("flapping until it is over", [...NETWORK, ...ARRIVAL].map(flappingEndsResolved));
-tables("late and superseded reports", [...NETWORK, ...WITH_AN_EFFECT].map(late));
+/** Edge a-b in a state of its own. */
+function edge(
+  code: string,
+  state: TopologyEdge["state"],
+  cause: TopologyEdge["cause"],
+  opensS: number,
+  resolvesS: number,
+): Fault {
+  return {
+    code,
+    breaks: (world) => world.set("a-b", state, { cause }),
+    repairs: (world) => world.set("a-b", "up"),
+    opensS,
+    resolvesS,
+  };
+}
+
+const EDGES: Fault[] = [
+  edge("peer_stale", "stale", "nothing_returns", 61, 61),
+  edge("peer_never", "never", "nothing_returns", 61, 61),
+  edge("lossy", "lossy", "lossy", 91, 91),
+  edge("cannot_send", "stale", "cannot_send_a", 91, 91),
+  edge("tunnel_loop", "up", "tunnel_loop", 91, 91),
+  edge("peer_one_sided", "one_sided", "missing_at_b", 91, 31),
+];
+
+const known = (world: World): { stranger: boolean } => ({
+  stranger: world.wireguard("a").peers!.some((item) => item.public_key === key("s")),
+});
+
+const UNKNOWN: Fault = {
+  code: "peer_unknown",
+  breaks: (world) => {
+    if (!known(world).stranger) world.wireguard("a").peers!.push(peer("s", { endpoint: null }));
+  },
+  repairs: (world) => {
+    world.wireguard("a").peers!.pop();
+    acknowledge(world, "peer_unknown");
+  },
+};
+
+/** Fed by the manager itself. */
+const SIGNALS: Fault[] = [
+  {
+    code: "replay",
+    breaks: (world) => world.do((alarms, now) => alarms.onReplay("a", { tick: 4, verdict: "tick_seen" }, now)),
+    repairs: (world) => acknowledge(world, "replay"),
+  },
+  { code: "psk_fetch_failed", breaks: source(true), repairs: source(false) },
+  { code: "psk_old", breaks: previousKey(true), repairs: previousKey(false) },
+  {
+    code: "manager_isolated",
+    agents: ["a", "b", "c", "d"],
+    breaks: (world) => world.speaking.clear(),
+    repairs: (world) => world.agents.forEach((agent) => world.speaking.add(agent)),
+    opensS: 131,
+  },
+  {
+    code: "site_down",
+    agents: ["a", "b", "c", "d", "e"],
+    prepare: (world) => {
+      for (const agent of ["d", "e"])
+        world.reports
+          .get(agent)!
+          .routes!.push({ destination: "0.0.0.0/0", gateway: "192.168.50.254", interface: "eth0", metric: 0 });
+    },
+    breaks: (world) => ["d", "e"].forEach((agent) => world.speaking.delete(agent)),
+    repairs: (world) => ["d", "e"].forEach((agent) => world.speaking.add(agent)),
+    opensS: 131,
+  },
+];
+
+function source(ambiguous: boolean) {
+  const error = ambiguous ? { reason: "ambiguous", message: "TXT: two strings" } : null;
+  return (world: World) =>
+    world.do((alarms, now) =>
+      alarms.onPsk({ changed_at: null, error, error_since_at: ambiguous ? now : null }, new Map(), now),
+    );
+}
+
+function previousKey(used: boolean) {
+  return (world: World) =>
+    world.do((alarms, now) =>
+      alarms.onPsk(
+        { changed_at: now - 3 * 3_600_000, error: null, error_since_at: null },
+        new Map([["a", used ? now : now - 3_600_000]]),
+        now,
+      ),
+    );
+}
+
+const ALL = [...NETWORK, ...EDGES, UNKNOWN, ...ARRIVAL, ...SIGNALS];
+tables("flapping", ALL.map(flapping));
+tables("flapping until it is over", ALL.map(flappingEndsResolved));
+tables("late and superseded reports", [...NETWORK, ...WITH_AN_EFFECT, ...EDGES].map(late));
+tables("late and superseded reports", [
+  {
+    name: "peer_unknown: a late report remembers the key, a fresh one decides; a late one without it ends nothing",
+    steps: [
+      { act: (world) => (Object.assign(world, { late: true }), UNKNOWN.breaks(world)), pass: 300, open: [] },
+      {
+        act: (world) => Object.assign(world, { late: false, superseded: true }),
+        pass: 31,
+        open: [],
+      },
+      {
+        act: (world) => void (world.superseded = false),
+        pass: 31,
+        open: [`peer_unknown node:wg:${key("s")}`],
+      },
+    ],
+  },
+  {
+    name: "peer_unknown: the key that a late report showed is gone in the next: none, ever",
+    steps: [
+      { act: (world) => (Object.assign(world, { late: true }), UNKNOWN.breaks(world)), pass: 90, open: [] },
+      {
+        act: (world) => {
+          world.late = false;
+          world.wireguard("a").peers!.pop();
+        },
+        pass: 60,
+        check: (world) => {
+          told("peer_unknown")(world);
+          expect(world.rows().filter(({ code }) => code === "peer_unknown")).toEqual([]);
+        },
+      },
+    ],
+  },
+  {
+    name: "endpoint_changed counts no late report",
+    steps: [
+      ...[1, 2, 3, 4, 5].map((port) => ({
+        act: (world: World) => {
+          world.late = true;
+          world.wireguard("a").peers![0]!.endpoint = `192.168.50.9:${port}`;
+        },
+        pass: 60,
+        open: [],
+      })),
+      { act: (world) => void (world.late = false), pass: 60, open: [] },
+    ],
+  },
+]);
+tables("flapping", [
+  {
+    name: "id_clone flaps: 10 minutes of one, twice within half an hour",
+    steps: [
+      ...[1, 2].flatMap(() => [
+        {
+          act: (world: World) => world.do((alarms, now) => alarms.onIdConflict("a", { hostname: "copy" }, now)),
+          pass: 599,
+          open: ["id_clone agent:a"],
+        },
+        { pass: 2, open: [] },
+      ]),
+      {
+        check: (world) => {
+          expect(world.row("id_clone").flapping).toBe(true);
+          told("id_clone", "open", "resolved", "open", "resolved")(world);
+        },
+      },
+      { pass: QUIET_S, check: (world) => expect(world.row("id_clone").flapping).toBe(false) },
+    ],
+  },
+]);

@@ -47,5 +47,5 @@ export function tables(name: string, list: Table[]): void {
 }
 
 export function acknowledge(world: World, code: string): void {
-  world.do((alarms, now) => alarms.acknowledge(world.row(code).id, now));
+  world.do((alarms, now) => alarms.acknowledge(world.row(code).id, now)?.change ?? null);
 }

@@ -2,7 +2,7 @@
 // timeline; acknowledging; and a maintenance window that is seen on what it silences.
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import type { Alarm, AlarmsResponse } from "../../shared/api.ts";
-import { type Agent, type Ground, ground, registered } from "./support.ts";
+import { type Agent, type Ground, ground, publicKeyOf, registered } from "./support.ts";
 
 const INTERVAL_MS = 30_000;
 
@@ -101,4 +101,27 @@ test("a maintenance window silences what it names, while it lasts", async () => 
   expect((await list("")).map(({ silenced }) => silenced)).toEqual([true]);
   for (let i = 0; i < 4; i++) await round({ 1: "neighbors", 2: "routes" });
   expect((await list("")).map(({ silenced }) => silenced)).toEqual([false, false]);
+});
+
+test("acknowledging says what the alarm is then: acknowledged since when, also a second time; or resolved, where that ends it", async () => {
+  const [{ id }] = (await list(`?agent_id=${agents[1]!.id}`)) as [Alarm];
+  const first = (await (await post(`/status/alarms/${id}/ack`, {})).json()) as Alarm;
+  expect(first).toEqual({ id, state: "acknowledged", acknowledged_at: place.now(), resolved_at: null } as any);
+  await round({ 1: "neighbors" });
+  expect(await (await post(`/status/alarms/${id}/ack`, {})).json()).toEqual(first as any);
+
+  const tunnel = { interface: "wg0", public_key: publicKeyOf(7), listen_port: 51820, fwmark: null, peers: [] };
+  for (const wireguard of [[tunnel], []]) {
+    place.clock.at! += INTERVAL_MS;
+    await agents[2]!.send({ ...alone, system: null, collectors: {}, wireguard });
+  }
+  const gone = (await list(`?agent_id=${agents[2]!.id}`)).find(({ code }) => code === "iface_gone")!;
+  const answer = await post(`/status/alarms/${gone.id}/ack`, {});
+  expect(await answer.json()).toEqual({
+    id: gone.id,
+    state: "resolved",
+    acknowledged_at: place.now(),
+    resolved_at: place.now(),
+  });
+  expect((await post(`/status/alarms/${gone.id}/ack`, {})).status).toBe(404);
 });
