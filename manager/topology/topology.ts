@@ -19,6 +19,7 @@ import { PlainEdge, PlainLayers } from "./plain.ts";
 import { cachedPrefix, routedBy } from "./prefixes.ts";
 import { RelayLayer } from "./relay.ts";
 import { agentView, type Carriers, type Form, foreignView, isLate, linkView, plainView, seatLabel } from "./render.ts";
+import { defaultRouteOf, routesChange, sameRoutes } from "./routes.ts";
 import { type Segments, segmentsOf } from "./segments.ts";
 import { isTroubled, newestHandshake } from "./state.ts";
 import { TunnelLayer } from "./tunnels.ts";
@@ -31,21 +32,6 @@ const START_GRACE_MS = 90_000;
 const GATHER_MS = 1_000;
 
 export type Stored = { nodes: TopologyNode[]; edges: TopologyEdge[]; networks: TopologyNetwork[] };
-
-function sameRoutes(a: Report["routes"], b: Report["routes"]): boolean {
-  if (a === b) return true;
-  if (a === null || b === null || a.length !== b.length) return false;
-  return a.every((route, i) => {
-    const other = b[i]!;
-    return (
-      route.destination === other.destination &&
-      route.interface === other.interface &&
-      route.gateway === other.gateway &&
-      route.metric === other.metric &&
-      route.table === other.table
-    );
-  });
-}
 
 /** Whether two reports show the same interfaces with the same addresses: all but counters and whether they are up. */
 function sameInterfaces(a: Report["interfaces"], b: Report["interfaces"]): boolean {
@@ -85,22 +71,6 @@ function filled(report: Report, before: Report | null): Report {
   if (before.forwarding !== undefined) whole.forwarding ??= before.forwarding;
   if (before.firewall !== undefined) whole.firewall ??= before.firewall;
   return whole;
-}
-
-/** Interface and gateway of the best default route of the main table; null: none. */
-function defaultRouteOf(report: Report): string | null {
-  let best: { metric: number; text: string } | null = null;
-  for (const route of report.routes ?? []) {
-    if (
-      route.destination !== "0.0.0.0/0" ||
-      (route.table !== undefined && route.table !== "main" && route.table !== "254")
-    )
-      continue;
-    const metric = route.metric ?? 0;
-    if (best === null || metric < best.metric)
-      best = { metric, text: `${route.gateway ?? "on link"} by ${route.interface ?? "several"}` };
-  }
-  return best?.text ?? null;
 }
 
 function* linksOf(network: Network): Iterable<NetworkLink> {
@@ -315,6 +285,7 @@ export class Topology implements TopologyReader {
         );
       }
       agent.defaultRoute = route;
+      if (before !== null) this.#tellRoutes(agent, before, report, at);
     }
     this.#wireguard.take(agent, report, effective, at, now, first, rerouted);
     for (const seat of agent.seats) if (this.#isFresh(seat, now)) this.#fresh.add(seat);
@@ -404,6 +375,15 @@ export class Topology implements TopologyReader {
     }
     agent.addresses = addresses;
     this.#physical.readdressed();
+  }
+
+  #tellRoutes(agent: AgentMemory, before: Report, report: Report, at: number): void {
+    const change = routesChange(before, report);
+    if (change === null) return;
+    this.#agentEvent(agent, "routes_changed", at, `${agent.record.hostname}: ${change.words}`, {
+      added: change.added,
+      removed: change.removed,
+    });
   }
 
   #agentEvent(agent: AgentMemory, code: string, at: number, message: string, details: Record<string, unknown>): void {

@@ -604,6 +604,11 @@ const EVENTS: { code: string; change(place: ReturnType<typeof pair>): void; says
     says: "192.0.2.254",
   },
   {
+    code: "routes_changed",
+    change: ({ a }) => void a.routes.push(route("10.77.0.0/16", "eth0", { gateway: "192.0.2.253", metric: 50 })),
+    says: "route added: 10.77.0.0/16 via 192.0.2.253 dev eth0 metric 50",
+  },
+  {
     code: "addresses_changed",
     change: ({ a }) => void (a.interfaces![0]!.addresses = ["192.0.2.9/24"]),
     says: "192.0.2.9",
@@ -628,6 +633,35 @@ for (const { code, change, says } of EVENTS) {
     expect(told[0]!.message).toContain(says);
   });
 }
+
+test("routes that change: what came and what went in one event, by name up to 20; none by their order, by the default route, or of who has too many", () => {
+  const place = pair({ keepaliveA: 25, keepaliveB: 25 });
+  const { a, scene } = place;
+  const told = () => scene.events.filter((event) => event.code === "routes_changed");
+  a.routes.push(route("10.77.0.0/16", "eth0"), route("10.78.0.0/16", "eth0", { metric: 50, table: "7" }));
+  working(place);
+  scene.forgetHistory();
+  a.routes.reverse();
+  working(place);
+  a.routes.push(route("0.0.0.0/0", "eth0", { gateway: "192.0.2.254" }));
+  working(place);
+  expect(told()).toEqual([]);
+  a.routes = a.routes.filter(({ table }) => table !== "7");
+  const many = Array.from({ length: 25 }, (_, i) => route(`10.${100 + i}.0.0/16`, null, { type: "blackhole" }));
+  a.routes.push(...many);
+  working(place);
+  expect(told()).toHaveLength(1);
+  const [{ message, details }] = told() as [ReturnType<typeof told>[number]];
+  expect(message).toBe(
+    "a: 25 routes added: blackhole 10.100.0.0/16, blackhole 10.101.0.0/16 and 23 more; route gone: 10.78.0.0/16 dev eth0 table 7 metric 50",
+  );
+  expect(details).toMatchObject({ removed: ["10.78.0.0/16 dev eth0 table 7 metric 50"] });
+  expect(details["added"]).toHaveLength(20);
+  a.over = { routes_truncated: 1 };
+  a.routes.pop();
+  working(place);
+  expect(told()).toHaveLength(1);
+});
 
 test("AllowedIPs that change are an event of their edge, and no other", () => {
   const place = pair({ keepaliveA: 25, keepaliveB: 25 });
