@@ -1,6 +1,6 @@
 // Owns the side panel of an edge or a node: both ends' views side by side, rates and history, what it rides on, and lines to copy.
 import type { Child } from "hono/jsx";
-import { useEffect, useState } from "hono/jsx/dom";
+import { useEffect, useLayoutEffect, useRef, useState } from "hono/jsx/dom";
 import type {
   AgentResponse,
   AgentSummary,
@@ -52,13 +52,17 @@ export function useAsked<T>(path: string | null, round = 0): Asked<T> {
 }
 
 export function Panel(props: { title: string; subtitle: string; onClose(): void; children: unknown }) {
-  useEffect(() => {
+  const onClose = useRef(props.onClose);
+  onClose.current = props.onClose;
+  // As soon as it stands, and one listener as long as it does: an effect after the frame, anew at every second's ages, would
+  // leave moments in which the key does nothing.
+  useLayoutEffect(() => {
     const close = (event: KeyboardEvent) => {
-      if (event.key === "Escape") props.onClose();
+      if (event.key === "Escape") onClose.current!();
     };
     addEventListener("keydown", close);
     return () => removeEventListener("keydown", close);
-  }, [props.onClose]);
+  }, []);
   return (
     <aside class="panel" aria-label={props.title}>
       <header>

@@ -60,6 +60,14 @@ describeWith(["chromium"], "dashboard", () => {
     expect(await browser.value<string>("location.hash")).toMatch(/#\/map\?(node|edge)=/);
     await browser.press("Escape");
     await browser.until(`!document.querySelector(".panel")`, "closing");
+    // The key works from the moment the panel stands, not a frame later.
+    await browser.value(`(() => { const watch = new MutationObserver(() => {
+      if (document.querySelector(".panel") === null) return;
+      watch.disconnect();
+      window.pressed = true;
+      document.body.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape", bubbles: true }));
+    }); watch.observe(document.body, { childList: true, subtree: true }); history.back(); })()`);
+    await browser.until(`window.pressed && !document.querySelector(".panel")`, "closing at once");
 
     const { edges, nodes } = await get<TopologyResponse>("/status/topology");
     const label = (id: string) => nodes.find((node) => node.id === id)!.label;
@@ -190,11 +198,11 @@ describeWith(["chromium"], "dashboard", () => {
 
   test("alarms: cause above effect, acknowledged with the admin token alone", async () => {
     await browser.open("#/alarms");
-    await browser.until(`document.querySelector(".cause")`, "alarms");
-    const order =
-      await browser.value<boolean>(`(() => { const cause = [...document.querySelectorAll(".cause")].find((item) => item.querySelector("h3").innerText.includes("nothing arrives from web-hel-4"));
-      return cause !== undefined && cause.querySelectorAll(".under li").length >= 2; })()`);
-    expect(order).toBe(true);
+    await browser.until(
+      `(() => { const cause = [...document.querySelectorAll(".cause")].find((item) => item.querySelector("h3").innerText.includes("nothing arrives from web-hel-4"));
+      return cause !== undefined && cause.querySelectorAll(".under li").length >= 2; })()`,
+      "a cause above its effects",
+    );
     await browser.click(".cause .alarm button");
     await browser.until(`document.querySelector("[role=alert]")?.innerText.includes("admin token")`, "the refusal");
     await browser.click("[role=alert] button");
@@ -210,6 +218,23 @@ describeWith(["chromium"], "dashboard", () => {
     await browser.click(button);
     await browser.until(`!document.querySelector(${JSON.stringify(button)})`, "acknowledging");
     await browser.until(`document.querySelector("main").innerText.includes("acknowledged")`, "saying so");
+  });
+
+  test("alarms: one that its acknowledgement ends is gone, also when the stream says so before the answer", async () => {
+    await browser.open("#/alarms");
+    const button = `.cause .alarm button[aria-label^="Acknowledge: hub-ams wg0 does not list web-fra-3"]`;
+    await browser.until(`document.querySelector(${JSON.stringify(button)})`, "the alarm");
+    await browser.value(`(() => { const ask = window.fetch; window.fetch = async (path, ...more) => {
+      const answer = await ask(path, ...more);
+      if (String(path).endsWith("/ack")) { await new Promise((resolve) => setTimeout(resolve, 700)); window.answered = true; }
+      return answer; }; })()`);
+    await browser.click(button);
+    const gone = `!document.querySelector("main").innerText.includes("hub-ams wg0 does not list web-fra-3")`;
+    await browser.until(gone, "its end, by the stream");
+    await browser.until("window.answered", "the answer");
+    // Two frames: the store tells the page once a frame.
+    await browser.value("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done())))");
+    expect(await browser.value<boolean>(gone)).toBe(true);
   });
 
   test("a foreign peer is marked as expected in its panel, and no longer", async () => {

@@ -107,7 +107,17 @@ export async function openBrowser(url: string, width = 1440, height = 900): Prom
     clickAt,
     async open(hash) {
       if (!view.url.startsWith(url)) await view.navigate(`${url}/${hash}`);
-      else await value(`location.hash = ${JSON.stringify(hash)}`);
+      // Until the page has drawn it: what stood there before may look the same to a selector.
+      else
+        await value(`new Promise((done) => {
+          const drawn = () => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done)));
+          addEventListener("hashchange", drawn, { once: true });
+          const before = location.href;
+          location.hash = ${JSON.stringify(hash)};
+          if (location.href !== before) return;
+          removeEventListener("hashchange", drawn);
+          drawn();
+        })`);
     },
     text: () => value<string>("document.body.innerText"),
     theme: (scheme) =>
