@@ -1,5 +1,8 @@
 // The dashboard in a real browser, on a real manager fed by the simulated fleet: every view, clicked, typed and slid; what comes
 // back after a restart; and what must never happen.
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { describeWith } from "../support/needs.ts";
 import { type Browser, openBrowser } from "./browser.ts";
@@ -127,6 +130,48 @@ describeWith(["chromium"], "dashboard", () => {
     await browser.click(`[aria-label="Layers"] button:nth-child(2)`);
     await browser.until(`location.hash.includes("layers=wireguard.tunnel.relay")`, "the address");
     await browser.until(`!document.querySelector(".legend").innerText.includes("physical")`, "the legend");
+  });
+
+  test("export: the map as SVG and PNG, the data as NetJSON, DOT and Mermaid, each a file", async () => {
+    const directory = mkdtempSync(join(tmpdir(), "kattila-downloads-"));
+    try {
+      await browser.view.cdp("Page.setDownloadBehavior", { behavior: "allow", downloadPath: directory });
+      await browser.open("#/map");
+      await browser.click(".tools details summary");
+      const links = `[...document.querySelectorAll(".tools details .results a")]`;
+      expect(await browser.value<string[]>(`${links}.map((link) => link.innerText)`)).toEqual([
+        "Picture, SVG",
+        "Picture, PNG",
+        "NetJSON",
+        "GraphViz DOT",
+        "Mermaid",
+      ]);
+      const saved = async (index: number, ending: string) => {
+        await browser.value(`${links}[${index}].click()`);
+        for (const deadline = Date.now() + 10 * SECOND; Date.now() < deadline; await Bun.sleep(50)) {
+          const name = readdirSync(directory).find((file) => file.endsWith(ending));
+          if (name !== undefined) return new Uint8Array(readFileSync(join(directory, name)));
+        }
+        throw new Error(`no ${ending} was saved: ${readdirSync(directory)}`);
+      };
+      const text = async (index: number, ending: string) => new TextDecoder().decode(await saved(index, ending));
+      const svg = await text(0, ".svg");
+      expect(svg).toStartWith("<svg ");
+      expect(svg).toContain(">hub-ams</text>");
+      expect(svg).not.toContain("<img");
+      // Its signature, and its size: twice the canvas's.
+      const png = await saved(1, ".png");
+      expect([...png.slice(0, 8)]).toEqual([0x89, 0x50, 0x4e, 0x47, 13, 10, 26, 10]);
+      const width = await browser.value<number>(
+        `document.querySelector(".stage canvas").getBoundingClientRect().width`,
+      );
+      expect(new DataView(png.buffer, png.byteOffset).getUint32(16)).toBe(2 * width);
+      expect(JSON.parse(await text(2, ".netjson"))).toMatchObject({ type: "NetworkGraph" });
+      expect(await text(3, ".dot")).toContain("hub-ams");
+      expect(await text(4, ".mmd")).toContain("hub-ams");
+    } finally {
+      rmSync(directory, { recursive: true, force: true });
+    }
   });
 
   test("matrix: a cell by keys, its edge by Enter", async () => {
@@ -435,6 +480,45 @@ describeWith(["chromium"], "dashboard, first start and login", () => {
         );
         await browser.click(".bar .live button");
         await browser.until(`document.querySelector("#token")`, "the login after the session's end");
+      } finally {
+        browser.close();
+        await manager.remove();
+      }
+    },
+    60 * SECOND,
+  );
+});
+
+// docs/now.png and docs/map.png are these two, copied.
+describeWith(["chromium"], "README's pictures", () => {
+  test(
+    "of the demo's fleet: what is broken, since when, why and on what it rides, within ten seconds of opening the page",
+    async () => {
+      const manager = await startRealManager(30, {}, false);
+      const browser = await openBrowser(manager.url);
+      try {
+        const began = performance.now();
+        await browser.open("#/now");
+        await browser.until(`document.querySelectorAll(".cause").length > 2`, "the first screen");
+        await browser.until(`localStorage.getItem("kattila.positions")`, "the small map");
+        expect(performance.now() - began).toBeLessThan(10 * SECOND);
+        const text = await browser.text();
+        expect(text).toContain("cache-ams-2→hub-ams blocked");
+        expect(text).toMatch(/since \d\d:\d\d \(\d+ min ago\)/);
+        await browser.until(`document.querySelector(".live [role=status]").innerText === "● live"`, "the stream");
+        await browser.screenshot("readme-now");
+        // The cause's own link leads there.
+        await browser.value(`[...document.querySelectorAll(".cause h3 a")]
+          .find((link) => link.innerText.includes("cache-ams-2→hub-ams blocked")).click()`);
+        await browser.until(
+          `/Rides on.* on .*segment of \\d+ hosts/.test(document.querySelector(".panel")?.textContent)`,
+          "what it rides on",
+        );
+        await browser.open("#/map");
+        await browser.click(`[aria-label="Zoom"] button:nth-child(2)`);
+        await Bun.sleep(300);
+        await browser.screenshot("readme-map");
+        expect(browser.complaints).toEqual([]);
       } finally {
         browser.close();
         await manager.remove();

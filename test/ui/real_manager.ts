@@ -28,10 +28,11 @@ export type RealManager = {
   remove(): Promise<void>;
 };
 
-/** Starts it and lets `minutes` pass. `environment`: more settings (LOCAL_READ, …). */
+/** Starts it and lets `minutes` pass. `environment`: more settings (LOCAL_READ, …). Without the hostile host it is the demo's. */
 export async function startRealManager(
   minutes: number,
   environment: Record<string, string> = {},
+  withHostile = true,
 ): Promise<RealManager> {
   const directory = mkdtempSync(join(tmpdir(), "kattila-ui-"));
   let virtual: number | null = Date.now() - minutes * 60_000;
@@ -56,9 +57,11 @@ export async function startRealManager(
   const url = `http://127.0.0.1:${port}`;
   const psk = readPrivate(join(directory, "kattila.psk"))!.trim();
   const demo = demoNetwork(7, now());
-  const hostile = demo.network.hosts.find(({ hostname }) => hostname === "app-mad-1")!;
-  hostile.hostname = HOSTILE_HOST;
-  for (const end of hostile.ends) end.interface.name = HOSTILE_INTERFACE;
+  if (withHostile) {
+    const hostile = demo.network.hosts.find(({ hostname }) => hostname === "app-mad-1")!;
+    hostile.hostname = HOSTILE_HOST;
+    for (const end of hostile.ends) end.interface.name = HOSTILE_INTERFACE;
+  }
   const driver = await createDriver(demo.network, url, psk, now(), INTERVAL_S);
   for (; virtual + STEP_MS < Date.now(); virtual += STEP_MS) {
     demo.faults(virtual);
