@@ -4,6 +4,7 @@ import { readEnvelope, verifyMac, verifySignature } from "../shared/envelope.ts"
 import { parseObject } from "../shared/json.ts";
 import { reason } from "../shared/log.ts";
 import type { Ack, Envelope } from "../shared/report.ts";
+import { unreachable } from "../shared/unreachable.ts";
 import type { Trust } from "./table.ts";
 
 /** Acks have a few hundred bytes; whoever sends more is no manager. */
@@ -60,7 +61,7 @@ export async function exchange(url: string, options: ExchangeOptions): Promise<E
       retryAfterSeconds: retryAfter !== null && /^[0-9]{1,6}$/.test(retryAfter) ? Number(retryAfter) : null,
     };
   } catch (error) {
-    return { ok: false, reason: ended.signal.aborted ? reason(ended.signal.reason) : reason(error) };
+    return { ok: false, reason: ended.signal.aborted ? reason(ended.signal.reason) : unreachable(error) };
   } finally {
     clearTimeout(timer);
   }

@@ -1,7 +1,8 @@
 // Owns telling the world: each receiver has a cursor into the stored transitions, and a loop that gathers what lies beyond
 // it into messages, sends them, and moves the cursor once they are taken. Nothing is lost by an outage or a restart.
 import { createHash } from "node:crypto";
-import { type Log, reason } from "../shared/log.ts";
+import type { Log } from "../shared/log.ts";
+import { unreachable } from "../shared/unreachable.ts";
 import type { AlarmRow } from "./model.ts";
 import { alertOf, type Body, bodyOf, gather, type Message, type Told } from "./notify/messages.ts";
 import { parseReceivers, type Receiver } from "./notify/receivers.ts";
@@ -151,7 +152,7 @@ export class Notifier {
         const waitMs = Math.max(error instanceof Unsent ? (error.answer.waitMs ?? 0) : 0, most * Math.random());
         log.warning("notification_not_sent", {
           receiver: receiver.name,
-          reason: error instanceof Unsent ? error.answer.answer : withoutUrl(reason(error), receiver),
+          reason: error instanceof Unsent ? error.answer.answer : withoutUrl(unreachable(error), receiver),
           failures,
           next_try_in_s: Math.ceil(waitMs / 1000),
         });
@@ -229,7 +230,7 @@ async function post(receiver: Receiver, body: Body, timeoutMs = TIMEOUT_MS, sign
     await discard(response);
   } catch (error) {
     if (timeout.aborted) return failed(`no answer within ${timeoutMs / 1000} s`);
-    return failed(withoutUrl(reason(error), receiver));
+    return failed(withoutUrl(unreachable(error), receiver));
   }
   const answer = `${response.status} ${response.statusText}`.trim();
   if (response.ok) return { ok: true, answer };

@@ -216,7 +216,11 @@ test("a good certificate and its key: https, also for an agent that has its CA; 
       });
     // The certificate of nobody whom it trusts: nothing is said to such a manager.
     for (const more of [{}, { TLS_CA_FILE: "b.crt" }] as Record<string, string>[])
-      expect(await once(more)).toMatchObject({ exitCode: 1, stdout: "" });
+      expect(await once(more)).toMatchObject({
+        exitCode: 1,
+        stdout: "",
+        stderr: expect.stringContaining("nobody whom this host trusts vouches for its certificate"),
+      });
     expect(await (await fetch(url.replace("healthcheck", "agents"), { tls: { ca } })).json()).toMatchObject({
       agents: [],
     });
