@@ -358,6 +358,8 @@ const config = rule(
       message: `${host} ${name}: ${what}`,
       lookAt: "the interface's configuration: this peer does nothing",
       command: on(host)`wg show ${name}`,
+      // Who has a peer's key lists itself.
+      causes: wg?.public_key == null ? [] : [keyOf("key_reuse", subjects.key(wg.public_key))],
     });
   },
   {
@@ -1093,10 +1095,10 @@ export const AGENT_RULES: readonly Rule[] = [
   backlog,
   dataLost,
   collectorError,
-  config,
   ifaceGone,
   ifaceDown,
   keyReuse,
+  config,
   keyMismatch,
   addressDuplicate,
   mtuTooLarge,

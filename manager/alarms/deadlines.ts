@@ -1,9 +1,16 @@
 // Owns the queue of moments at which something has to be looked at again, so that the clock's tick costs what is due and
 // not what is known. Pure.
 
+type Deadline = { at: number; key: string };
+
+/** At one moment by key: a manager that was started anew goes on in the same order. */
+function precedes(one: Deadline, other: Deadline): boolean {
+  return one.at < other.at || (one.at === other.at && one.key < other.key);
+}
+
 /** A binary heap of (moment, key). A key has one moment; setting it again replaces the former. */
 export class Deadlines {
-  #heap: { at: number; key: string }[] = [];
+  #heap: Deadline[] = [];
   #moments = new Map<string, number>();
 
   /** null: nothing is due for this key any more. */
@@ -18,7 +25,7 @@ export class Deadlines {
     let place = heap.push({ at, key }) - 1;
     while (place > 0) {
       const parent = (place - 1) >> 1;
-      if (heap[parent]!.at <= heap[place]!.at) break;
+      if (!precedes(heap[place]!, heap[parent]!)) break;
       [heap[parent], heap[place]] = [heap[place]!, heap[parent]!];
       place = parent;
     }
@@ -47,7 +54,7 @@ export class Deadlines {
     for (;;) {
       let least = place;
       for (const child of [2 * place + 1, 2 * place + 2]) {
-        if (child < heap.length && heap[child]!.at < heap[least]!.at) least = child;
+        if (child < heap.length && precedes(heap[child]!, heap[least]!)) least = child;
       }
       if (least === place) return;
       [heap[least], heap[place]] = [heap[place]!, heap[least]!];

@@ -574,7 +574,8 @@ tables("configuration", [
       {
         act: (world) => void (world.wireguard("c").public_key = key("a")),
         pass: 31,
-        open: ["config interface:c/wg0", `key_reuse key:${key("a")}`],
+        open: ["config interface:c/wg0 < key_reuse", `key_reuse key:${key("a")}`],
+        told: ["key_reuse open critical"],
       },
       { act: (world) => void (world.wireguard("c").public_key = key("c")), pass: 31, open: [] },
       {
