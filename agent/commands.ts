@@ -11,7 +11,7 @@ import { lockState, openAgent, wipeState } from "./agent.ts";
 import { type Found, PROBES_BY_HAND } from "./discover.ts";
 import { createHost } from "./host.ts";
 import { Identity } from "./identity.ts";
-import { collect } from "./report.ts";
+import { collect, type Sections } from "./report.ts";
 import type { AgentSettings } from "./settings.ts";
 import { exchange } from "./wire.ts";
 
@@ -104,6 +104,13 @@ function table(found: readonly Found[]): string {
     .join("\n");
 }
 
+/** Why there was nobody to ask, where that is so: addresses come from WireGuard alone. */
+function nobodyAsked({ wireguard, collectors }: Sections): string {
+  const status = collectors["wireguard"] ?? "ok";
+  if (status !== "ok") return `: WireGuard could not be read whole (${shownText(status, "?")})`;
+  return wireguard?.length === 0 ? ": this host has no WireGuard interface" : "";
+}
+
 /** `-discover`: who answers, how fast, and which of them reach the manager. It takes no lock and changes nothing. */
 export async function discoverCommand(
   settings: AgentSettings,
@@ -132,10 +139,7 @@ export async function discoverCommand(
         2,
       ),
     );
-  } else if (found.length === 0)
-    print(
-      `no agent answered on port ${settings.port}${sections.wireguard?.length === 0 ? ": this host has no WireGuard interface" : ""}`,
-    );
+  } else if (found.length === 0) print(`no agent answered on port ${settings.port}${nobodyAsked(sections)}`);
   else print(table(found));
   return 0;
 }

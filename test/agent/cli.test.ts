@@ -339,6 +339,14 @@ describe("beside a manager", () => {
     ])
       expect(await run(flags, path)).toEqual({ exitCode: 0, stdout: "[]\n", stderr: "" });
     expect(existsSync(state)).toBe(false);
+    // As a user who may not ask: nobody was, and that is said.
+    writeFileSync(
+      join(own.path, "none/wg"),
+      '#!/bin/sh\necho \'Unable to access interface wg0: Operation not permitted\' >&2\n[ "$2" != interfaces ] || echo wg0\n[ "$2" = interfaces ]\n',
+    );
+    expect((await run(["-discover"], path)).stdout).toMatch(
+      /^no agent answered on port 5087: WireGuard could not be read whole \(error: .*not permitted.*\)\n$/,
+    );
   });
 
   describe("and a daemon", () => {
