@@ -18,6 +18,19 @@ const HOUR_MS = 3_600_000;
 /** So many changes of an endpoint in an hour are no roaming any more (2-topology.md). */
 const ENDPOINT_CHANGES = 4;
 
+/**
+ * A tunnel just configured has not failed: WireGuard asks again after 5 s (REKEY_TIMEOUT of its paper, section 6.1), and nothing
+ * counts as unanswered in less than a window of 20 s. Only shorter intervals than the default's make two reports in that time.
+ */
+const NEVER_PATIENCE_MS = 20_000;
+
+/** Keeps a finding pending while one of its edges became `never` only just now. */
+function patience(context: Context, edges: readonly TopologyEdge[]): Pick<Finding, "expiresAt"> {
+  const { now } = context;
+  const isYoung = edges.some((edge) => edge.state === "never" && now - edge.changed_at < NEVER_PATIENCE_MS);
+  return isYoung ? { expiresAt: now + NEVER_PATIENCE_MS + 3 * context.intervalMs(context.agentId) } : {};
+}
+
 function edgeOf(subject: string, context: Context): TopologyEdge | null {
   return context.topology.edge(subjectRest(subject));
 }
@@ -158,6 +171,7 @@ function broken(code: "peer_stale" | "peer_never"): Rule {
         command: show(edge, context),
         causes,
         sinceAt: edge.changed_at,
+        ...patience(context, [edge]),
         ...about(context, edge),
       };
     },
@@ -168,7 +182,7 @@ function broken(code: "peer_stale" | "peer_never"): Rule {
           : "A tunnel between two agents that both configured has never worked: every handshake stays unanswered.",
       todo: "The reason says which way is cut: preshared key, a firewall one way, or nothing comes back (host, address, port, key). Compare `wg show` on both hosts, then follow the path with `ping` and the firewalls on it.",
       severity: "warning; critical if it was the last path between two parts",
-      opens: "2 reports",
+      opens: code === "peer_stale" ? "2 reports" : "2 reports, 20 s at least",
       resolves: "`up` twice",
     },
   };
@@ -528,6 +542,7 @@ const foreignDown: Rule = {
       // One lister's own trouble explains it; where several see the same, it does not.
       causes: listers.length === 1 ? edges.flatMap((edge) => causesOf(context, edge)) : [],
       sinceAt: Math.max(...known.map((edge) => edge.changed_at)),
+      ...patience(context, known),
       details: { node, edges: edges.map((edge) => edge.id).slice(0, 50) },
     };
   },
@@ -638,6 +653,7 @@ const partition: Rule = {
       causes: [...causes],
       // It fell apart when the last of its paths broke.
       sinceAt: Math.max(...parts.crossing.map((edge) => edge.changed_at)),
+      ...patience(context, parts.crossing),
       details: {
         network: id,
         parts: parts.names.map((part) => part.slice(0, 50)),

@@ -74,6 +74,21 @@ tables("edges", [
     { hold: 2, resolve: 2 },
   ),
   ...edgeTable("peer_never", "never", { cause: "undecided" }, { hold: 2, resolve: 2 }),
+  {
+    name: "a tunnel just configured: never for less than 20 s is no alarm, however many reports that is; nor is the partition",
+    agents: ["a", "b"],
+    intervalS: 2,
+    steps: [
+      { act: (world) => world.set("a-b", "never", { cause: "undecided" }), pass: 19, open: [] },
+      { act: (world) => world.set("a-b", "up"), pass: 60, open: [], told: [] },
+      { act: (world) => world.set("a-b", "never", { cause: "undecided" }), pass: 18, open: [] },
+      {
+        pass: 8,
+        open: ["partition network:n1 < peer_never", "peer_never edge:a-b"],
+        told: ["peer_never open critical"],
+      },
+    ],
+  },
   ...edgeTable("lossy", "lossy", { cause: "lossy" }, { hold: 3, resolve: 3 }),
   ...edgeTable("cannot_send", "stale", { cause: "cannot_send_a" }, { hold: 3, resolve: 3 }),
   ...edgeTable("tunnel_loop", "up", { cause: "tunnel_loop" }, { severity: "critical", hold: 3, resolve: 3 }),

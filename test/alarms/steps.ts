@@ -17,11 +17,13 @@ export type Table = {
   agents?: string[];
   /** How long before the world's beginning its agents were first seen. */
   seenForMs?: number;
+  /** REPORT_INTERVAL of its agents, 30 unless told. */
+  intervalS?: number;
   steps: Step[];
 };
 
-function run({ agents = ["a", "b", "c"], seenForMs, steps }: Table, restarts: boolean): World {
-  const world = new World(agents, { restarts, seenForMs });
+function run({ agents = ["a", "b", "c"], seenForMs, intervalS, steps }: Table, restarts: boolean): World {
+  const world = new World(agents, { restarts, seenForMs, intervalS });
   world.pass(60);
   for (const [place, step] of steps.entries()) {
     step.act?.(world);

@@ -1,7 +1,7 @@
 // Clocks that jump by an hour under a running agent and under a running manager, each way: reports go on arriving, each is
 // stored once, nobody is called down, and an agent's wrong clock is told while it is wrong.
 import { Database } from "bun:sqlite";
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { AgentsResponse, AlarmsResponse } from "../../shared/api.ts";
@@ -9,6 +9,9 @@ import { compiled } from "../support/binary.ts";
 import { describeWith, LAB_NEEDS } from "../support/needs.ts";
 import { createLab, type Lab } from "./lab.ts";
 import { eventually, MANAGER_PORT, RunningAgent, RunningManager } from "./programs.ts";
+
+// What is waited for has limits of its own; a busy machine is no failure.
+setDefaultTimeout(60_000);
 
 const PSK = "clock-test-fleet-key-0123456789abcdef0123456";
 const HOUR_S = 3600;

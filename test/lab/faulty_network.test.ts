@@ -2,13 +2,16 @@
 // manager that is a black hole or refuses. Each report is stored once, in an unbroken row, and who is not on the bad way
 // notices nothing.
 import { Database } from "bun:sqlite";
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import type { AgentsResponse } from "../../shared/api.ts";
 import { compiled } from "../support/binary.ts";
 import { describeWith, LAB_NEEDS } from "../support/needs.ts";
 import type { Host } from "./host.ts";
 import { createLab, type Lab } from "./lab.ts";
 import { AGENT_PORT, eventually, MANAGER_PORT, RunningAgent, RunningManager } from "./programs.ts";
+
+// What is waited for has limits of its own; a busy machine is no failure.
+setDefaultTimeout(60_000);
 
 const PSK = "faulty-network-fleet-key-0123456789abcdef01";
 /** How long a fault lasts: several deadlines of a direct try (min(interval, 5 s)) and its backoff. */

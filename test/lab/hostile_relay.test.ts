@@ -1,7 +1,7 @@
 // A relay that lies: it has the fleet key, as every node has, and answers in the manager's place. The agent that has no
 // other way believes none of it, keeps its reports and its identity, and delivers them when a true way opens. Besides it:
 // peers that send endless bodies, bombs, redirects and slow drips, each in bounded time.
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { AgentsResponse } from "../../shared/api.ts";
@@ -10,6 +10,9 @@ import { describeWith, LAB_NEEDS } from "../support/needs.ts";
 import type { Host } from "./host.ts";
 import { createLab, type Lab } from "./lab.ts";
 import { AGENT_PORT, eventually, MANAGER_PORT, RunningAgent, RunningManager } from "./programs.ts";
+
+// What is waited for has limits of its own; a busy machine is no failure.
+setDefaultTimeout(60_000);
 
 const INTERVAL_S = 1;
 const PSK = "hostile-relay-test-fleet-key-0123456789abcdef";

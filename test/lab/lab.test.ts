@@ -1,9 +1,12 @@
 // The lab itself: hosts and a mesh come up, pass packets, break and heal as told, and leave nothing behind.
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { describeWith, LAB_NEEDS } from "../support/needs.ts";
 import { createLab } from "./lab.ts";
+
+// What is waited for has limits of its own; a busy machine is no failure.
+setDefaultTimeout(60_000);
 
 /** Pids of all processes in a network namespace. */
 function processesIn(netns: string): string[] {

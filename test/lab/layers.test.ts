@@ -1,7 +1,7 @@
 // Layers on real hosts, by the compiled agent: a LAN by its ARP entries, VXLAN over WireGuard and WireGuard over VXLAN, an
 // IPv6-only mesh, the same LAN behind two sites, two meshes that use one prefix, and docker-like bridges that connect
 // nothing.
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import type { AgentsResponse, PathResponse, TopologyEdge, TopologyResponse } from "../../shared/api.ts";
 import { compiled } from "../support/binary.ts";
 import { describeWith, LAB_NEEDS } from "../support/needs.ts";
@@ -9,6 +9,9 @@ import type { Host } from "./host.ts";
 import { createLab, type Lab } from "./lab.ts";
 import { eventually, MANAGER_PORT, RunningAgent, RunningManager } from "./programs.ts";
 import { generateKeyPair } from "./wireguard.ts";
+
+// What is waited for has limits of its own; a busy machine is no failure.
+setDefaultTimeout(60_000);
 
 const INTERVAL_S = 1;
 const PSK = "layers-test-fleet-key-0123456789abcdef01234";

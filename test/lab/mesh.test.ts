@@ -1,7 +1,7 @@
 // The main job on a real mesh: five hosts with WireGuard, the compiled agent on four of them (no Bun, no Node there), the
 // manager on one, reached over the mesh; the fleet key from a TXT record of a real DNS server.
 import { Database } from "bun:sqlite";
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync, readFileSync, realpathSync } from "node:fs";
 import { join } from "node:path";
 import type { AgentResponse, AgentsResponse, TopologyEdge, TopologyResponse } from "../../shared/api.ts";
@@ -12,6 +12,9 @@ import type { DnsServer, Host, WireguardInterface } from "./host.ts";
 import { createLab, type Lab } from "./lab.ts";
 import { AGENT_PORT, Door, eventually, MANAGER_PORT, request, RunningAgent, RunningManager } from "./programs.ts";
 import { generateKeyPair, generatePresharedKey } from "./wireguard.ts";
+
+// What is waited for has limits of its own; a busy machine is no failure.
+setDefaultTimeout(60_000);
 
 /** The shortest there is. */
 const INTERVAL_S = 1;

@@ -1,12 +1,15 @@
 // Hub and spoke, NAT and roaming on real hosts: a host behind a masquerading router, whose mapping moves, and one whose own address changes.
 // The tunnels go on as the same edges; who sees another endpoint says so in an event.
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import type { AgentsResponse, Event, EventsResponse, TopologyEdge, TopologyResponse } from "../../shared/api.ts";
 import { compiled } from "../support/binary.ts";
 import { describeWith, LAB_NEEDS } from "../support/needs.ts";
 import type { Host } from "./host.ts";
 import { createLab, type Lab } from "./lab.ts";
 import { eventually, MANAGER_PORT, RunningAgent, RunningManager } from "./programs.ts";
+
+// What is waited for has limits of its own; a busy machine is no failure.
+setDefaultTimeout(60_000);
 
 const PSK = "roaming-test-fleet-key-0123456789abcdef01234";
 const AGENTS = ["hub", "home", "rover"] as const;

@@ -2,13 +2,16 @@
 // the way to the manager of all but one. Over one, two and three relays; a fourth is refused; a cycle of agents that are
 // all cut off neither loops nor storms; and when the way opens, everything goes direct again, and nothing was lost.
 import { Database } from "bun:sqlite";
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import type { AgentSummary, AgentsResponse, AlarmsResponse, TopologyResponse } from "../../shared/api.ts";
 import { compiled } from "../support/binary.ts";
 import { describeWith, LAB_NEEDS } from "../support/needs.ts";
 import type { Host, WireguardInterface } from "./host.ts";
 import { createLab, type Lab } from "./lab.ts";
 import { AGENT_PORT, eventually, MANAGER_PORT, RunningAgent, RunningManager } from "./programs.ts";
+
+// What is waited for has limits of its own; a busy machine is no failure.
+setDefaultTimeout(60_000);
 
 const INTERVAL_S = 2;
 /** What the contract promises, in seconds: two intervals, or 45 s where that is longer. */
