@@ -24,11 +24,10 @@ const ENDPOINT_CHANGES = 4;
  */
 const NEVER_PATIENCE_MS = 20_000;
 
-/** Keeps a finding pending while one of its edges became `never` only just now. */
-function patience(context: Context, edges: readonly TopologyEdge[]): Pick<Finding, "expiresAt"> {
-  const { now } = context;
+/** While one of its edges became `never` only just now, no number of reports opens a finding. */
+function patience({ now }: Context, edges: readonly TopologyEdge[]): Pick<Finding, "hold"> {
   const isYoung = edges.some((edge) => edge.state === "never" && now - edge.changed_at < NEVER_PATIENCE_MS);
-  return isYoung ? { expiresAt: now + NEVER_PATIENCE_MS + 3 * context.intervalMs(context.agentId) } : {};
+  return isYoung ? { hold: Number.POSITIVE_INFINITY } : {};
 }
 
 function edgeOf(subject: string, context: Context): TopologyEdge | null {
