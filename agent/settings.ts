@@ -38,8 +38,13 @@ export function agentSettings(environment: Environment, workingDirectory: string
     } catch {
       throw new SettingError("TLS_CA_FILE", caFile, "must name a readable file of PEM certificates");
     }
-    if (!tlsCa.includes("-----BEGIN CERTIFICATE-----"))
+    try {
+      if (!tlsCa.includes("-----BEGIN CERTIFICATE-----")) throw new Error("no certificate begins");
+      // Tried here: fetch would take the manager's address for wrong. Loaded by who has the setting.
+      process.getBuiltinModule("node:tls").createSecureContext({ ca: tlsCa });
+    } catch {
       throw new SettingError("TLS_CA_FILE", caFile, "must hold PEM certificates");
+    }
   }
   return {
     psk: pskOrigin(setting, stateDirectory, false),

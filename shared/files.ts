@@ -118,12 +118,13 @@ let flock: ((descriptor: number, operation: number) => number) | null = null;
  */
 export function tryLock(path: string): Lock | null {
   flock ??= dlopen("libc.so.6", { flock: { args: ["int", "int"], returns: "int" } }).symbols.flock;
-  const directory = fs.statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
   let descriptor: number;
   try {
+    const directory = fs.statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
     descriptor = fs.openSync(path, directory ? O_RDONLY : O_RDWR | O_CREAT | O_NOFOLLOW, 0o600);
   } catch (cause) {
-    throw new StateError(`cannot open ${path} to lock it (${code(cause)}): check its owner and mode`, { cause });
+    const remedy = "check owner and mode of it and of its directory";
+    throw new StateError(`cannot open ${path} to lock it (${code(cause)}): ${remedy}`, { cause });
   }
   if (flock(descriptor, LOCK_EX | LOCK_NB) !== 0) {
     fs.closeSync(descriptor);

@@ -9,6 +9,8 @@ const REMEDY: Record<StoreFault, string> = {
     "the database cannot be written: check its owner, its mode and whether its file system is mounted read-only",
   failing: "the database does not answer as it should: check the disk and the kernel's log",
 };
+/** The same fault, but what is on the disk is known to be no good. */
+const DAMAGED = "the database is damaged: move it away, or put a backup in its place";
 
 // By prefix: SQLite's extended codes (SQLITE_BUSY_SNAPSHOT, SQLITE_READONLY_DBMOVED, …) begin with the plain one.
 const FAULTS: readonly [prefix: string, fault: StoreFault][] = [
@@ -40,6 +42,10 @@ export function faultOf(error: unknown): StoreFault | null {
 export function toStoreError(operation: string, error: unknown): StoreError {
   if (error instanceof StoreError) return error;
   const fault = faultOf(error);
-  if (fault !== null) return new StoreError(fault, `${operation}: ${REMEDY[fault]}`, { cause: error });
+  if (fault !== null) {
+    const { code } = error as { code: string };
+    const remedy = /^SQLITE_(CORRUPT|NOTADB)/.test(code) ? DAMAGED : REMEDY[fault];
+    return new StoreError(fault, `${operation}: ${remedy}`, { cause: error });
+  }
   return new StoreError("failing", `${operation}: the database refused what it was given`, { cause: error });
 }

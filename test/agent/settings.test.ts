@@ -11,13 +11,24 @@ import { ownDirectory, runAgent } from "./support.ts";
 const CANARY = "Canary-that-no-message-may-hold";
 const PSK = "settings-test-key-0123456789abcdef";
 const KEY = `${"A".repeat(43)}=`;
-const CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n";
+// openssl req -x509 -newkey ed25519 -nodes -subj /CN=t -days 36500
+const CERTIFICATE = `-----BEGIN CERTIFICATE-----
+MIIBLjCB4aADAgECAhRHhjYZcpBGZ2j9AdA4xe0PlYiXGjAFBgMrZXAwDDEKMAgG
+A1UEAwwBdDAgFw0yNjExMjYxNDI5MTlaGA8yMTI2MTEwMjE0MjkxOVowDDEKMAgG
+A1UEAwwBdDAqMAUGAytlcAMhAPIC9nF8itPjEV8axzVVmqgoC30TNYb5nRpM16w2
+KQOmo1MwUTAdBgNVHQ4EFgQUx72W9NsE80rluBPpUkTs/Cj3IzwwHwYDVR0jBBgw
+FoAUx72W9NsE80rluBPpUkTs/Cj3IzwwDwYDVR0TAQH/BAUwAwEB/zAFBgMrZXAD
+QQCetqYLnTkjxTIHfLkFXd1sMQeh5Bpr5mtgaM/SEZzsPsmmL8aBNYuLasDATNPZ
+PlbJPumiEItEN348SKl1x4MI
+-----END CERTIFICATE-----
+`;
 
 let own: ReturnType<typeof ownDirectory>;
 beforeAll(() => {
   own = ownDirectory();
   writeFileSync(join(own.path, "ca.pem"), CERTIFICATE);
   writeFileSync(join(own.path, "empty.pem"), "");
+  writeFileSync(join(own.path, "broken.pem"), CERTIFICATE.replace("MIIBLjCB", "MIIBLjCA"));
   mkdirSync(join(own.path, "directory"));
 });
 afterAll(() => own[Symbol.dispose]());
@@ -132,6 +143,7 @@ const WRONG: [environment: Record<string, string>, line: string][] = [
   [{ TLS_CA_FILE: "nowhere.pem" }, 'TLS_CA_FILE="nowhere.pem": must name a readable file of PEM certificates'],
   [{ TLS_CA_FILE: "directory" }, 'TLS_CA_FILE="directory": must name a readable file of PEM certificates'],
   [{ TLS_CA_FILE: "empty.pem" }, 'TLS_CA_FILE="empty.pem": must hold PEM certificates'],
+  [{ TLS_CA_FILE: "broken.pem" }, 'TLS_CA_FILE="broken.pem": must hold PEM certificates'],
   [{ LOG_LEVEL: "loud" }, 'LOG_LEVEL="loud": must be one of debug, info, warning, error'],
 ];
 

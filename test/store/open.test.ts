@@ -161,7 +161,11 @@ test("a damaged database is refused in one line, and the lock is free again", as
   await store.close();
   const bytes = fs.readFileSync(at.path);
   fs.writeFileSync(at.path, bytes.fill(0xaa, 4096)); // the header stays
-  for (let i = 0; i < 2; i++) expect((await refusal(at.open)).fault).toBe("failing");
+  for (let i = 0; i < 2; i++) {
+    const { fault, message } = await refusal(at.open);
+    expect(fault).toBe("failing");
+    expect(message).toContain("is damaged: move it away, or put a backup in its place");
+  }
 });
 
 test("the settings that durability rests on", async () => {
