@@ -1,6 +1,6 @@
 // Owns the alarms about edges, networks and foreign peers: what their states mean to an operator. Pure.
 import { parseEndpoint } from "../../shared/net.ts";
-import type { TopologyEdge } from "../../shared/api.ts";
+import type { EdgeEnd, TopologyEdge } from "../../shared/api.ts";
 import { isOpen, memoryOf } from "./ledger.ts";
 import { agentEnds, edgeName, endName, label, labels, on, shortKey, some, subjectRest, subjects } from "./names.ts";
 import {
@@ -219,6 +219,11 @@ function byEdge(
   };
 }
 
+/** An address whose packets go to this peer and no other: a whole one among the AllowedIPs. */
+function hostWithin({ allowed_ips: prefixes }: EdgeEnd): string | null {
+  return prefixes?.find((prefix) => prefix.endsWith(prefix.includes(":") ? "/128" : "/32"))?.split("/")[0] ?? null;
+}
+
 const lossy = byEdge(
   "lossy",
   (edge) => edge.state === "lossy",
@@ -228,7 +233,7 @@ const lossy = byEdge(
     lookAt: "the path's MTU (large packets lost: lower the interface's MTU), or a line that drops packets",
     command: on(
       label(context.topology, edge.a.node),
-    )`ping -M do -s 1372 ${`<address of ${label(context.topology, edge.b.node)}>`}`,
+    )`ping -M do -s 1372 ${hostWithin(edge.a) ?? `<address of ${label(context.topology, edge.b.node)}>`}`,
     causes: [
       ...causesOf(context, edge),
       ...ownCauses(edge, "tunnel_loop"),

@@ -1220,3 +1220,15 @@ test("what is open and does not change is not written again", () => {
   world.pass(3600);
   expect(world.written.rows).toBe(rows);
 });
+
+test("lossy: the ping names an address that leads through this tunnel alone; where AllowedIPs hold no whole one, a place to fill in", () => {
+  const commandOf = (allowedIps: string[]) => {
+    const world = new World(["a", "b"], { restarts: false });
+    world.set("a-b", "lossy", { a: { ...world.edge("a-b").a, allowed_ips: allowedIps } });
+    world.pass(120);
+    return (world.row("lossy").details as { command: string }).command;
+  };
+  expect(commandOf(["192.168.2.0/24", "10.80.0.2/32"])).toBe("on a: ping -M do -s 1372 10.80.0.2");
+  expect(commandOf(["2001:db8::/32", "fd00::2/128"])).toBe("on a: ping -M do -s 1372 fd00::2");
+  expect(commandOf(["2001:db8::/32", "10.80.0.0/24"])).toBe("on a: ping -M do -s 1372 '<address of b>'");
+});
