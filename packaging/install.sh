@@ -127,6 +127,8 @@ if [ -n "$uninstall" ]; then
   fi
   database=''
   if [ -f "$env_file" ]; then database=$(sed -n 's/^DB_PATH=//p' "$env_file"); fi
+  # The drop-in makes it where there is none; a WireGuard that runs has its socket there, and then it stays.
+  if [ -f "$drop_ins/userspace-wireguard.conf" ]; then rmdir "$root/run/wireguard" 2>/dev/null || :; fi
   rm -rf "$drop_ins"
   rm -f "$unit" "$target" "$root/etc/systemd/system/multi-user.target.wants/$name.service"
   if systemd_runs; then

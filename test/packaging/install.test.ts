@@ -2,6 +2,7 @@
 // writes with which modes, that a second run changes nothing, that no key is shown, and that nothing is left afterwards.
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import {
+  existsSync,
   lstatSync,
   mkdirSync,
   mkdtempSync,
@@ -106,6 +107,23 @@ describe("install.sh", () => {
     expect(stage()).toEqual(before);
     // Once more is no error.
     expect(run(["uninstall", "agent", "--yes"]).code).toBe(0);
+  });
+
+  test("uninstall takes the socket directory that the userspace drop-in makes, unless a WireGuard has its socket there", () => {
+    const sockets = join(root, "run/wireguard");
+    for (const [words, socket, left] of [
+      [["--userspace-wireguard"], null, []],
+      [["--userspace-wireguard"], "wg0.sock", ["wg0.sock"]],
+      [[], null, []],
+    ] as const) {
+      rmSync(sockets, { recursive: true, force: true });
+      run(["agent", agent, ...URL, "--psk-file", "-", ...words], KEY);
+      mkdirSync(sockets, { recursive: true });
+      if (socket !== null) writeFileSync(join(sockets, socket), "");
+      expect(run(["uninstall", "agent", "--yes"])).toMatchObject({ code: 0, stdout: "kattila-agent: removed\n" });
+      expect(existsSync(sockets)).toBe(socket !== null || words.length === 0);
+      if (existsSync(sockets)) expect(readdirSync(sockets)).toEqual([...left]);
+    }
   });
 
   test("an upgrade keeps settings that others wrote; options change what they name; a new source of the key replaces the old", () => {
