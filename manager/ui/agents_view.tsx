@@ -10,10 +10,15 @@ import { ago, count, skew, UNKNOWN } from "./words.ts";
 const ROWS = 200;
 const STATUS_ORDER = { down: 0, late: 1, online: 2 };
 
+/** A host without a name, or with one that nobody sees, goes by its id. */
+function nameOf(agent: AgentSummary): string {
+  return agent.hostname.trim() === "" ? agent.agent_id : agent.hostname;
+}
+
 type Column = { key: string; title: string; number?: boolean; of(agent: AgentSummary): string | number | null };
 
 export const COLUMNS: readonly Column[] = [
-  { key: "name", title: "Host", of: (agent) => agent.hostname },
+  { key: "name", title: "Host", of: nameOf },
   { key: "status", title: "Status", of: (agent) => STATUS_ORDER[agent.status] },
   { key: "seen", title: "Last seen", of: (agent) => -(agent.last_seen_at ?? 0) },
   { key: "via", title: "Reports", of: (agent) => agent.via },
@@ -58,9 +63,9 @@ export function arrange(
   const compare = new Intl.Collator("en", { numeric: true }).compare;
   return agents.filter(fits).sort((x, y) => {
     const [a, b] = [column.of(x), column.of(y)];
-    if (a === null || b === null) return a === b ? compare(x.hostname, y.hostname) : a === null ? 1 : -1;
+    if (a === null || b === null) return a === b ? compare(nameOf(x), nameOf(y)) : a === null ? 1 : -1;
     const order = typeof a === "number" && typeof b === "number" ? a - b : compare(String(a), String(b));
-    return (descending ? -order : order) || compare(x.hostname, y.hostname);
+    return (descending ? -order : order) || compare(nameOf(x), nameOf(y));
   });
 }
 
@@ -126,7 +131,7 @@ export function AgentsView({ state, now }: { state: State; now: number }) {
             {shown.slice(0, rows).map((agent) => (
               <tr key={agent.agent_id} role="row">
                 <td role="cell" class="clip wide">
-                  <a href={href("map", { node: agent.agent_id })}>{agent.hostname}</a>
+                  <a href={href("map", { node: agent.agent_id })}>{nameOf(agent)}</a>
                   {agent.blocked ? <span class="bad"> blocked</span> : null}
                 </td>
                 <td role="cell">

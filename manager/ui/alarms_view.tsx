@@ -1,7 +1,7 @@
 // Owns the alarms' view: open ones with each cause above its effects, acknowledging, and those that are over.
 import { useState } from "hono/jsx/dom";
 import type { Alarm, AlarmsResponse } from "../../shared/api.ts";
-import { type Client, onlyAdmin } from "./client.ts";
+import { type Client, type Hindrance, onlyAdmin } from "./client.ts";
 import { SEVERITY_TONE } from "./look.ts";
 import { useAsked } from "./panel.tsx";
 import { Command, Complaint, SeverityWord, subjectHref } from "./parts.tsx";
@@ -66,7 +66,7 @@ export function AlarmsView({ state, client, now }: { state: State; client: Clien
 
 function AlarmText(props: { alarm: Alarm; picture: Picture; client: Client; now: number; heading?: boolean }) {
   const { alarm, picture, client, now } = props;
-  const [problem, complain] = useState<string | null>(null);
+  const [problem, complain] = useState<Hindrance | null>(null);
   const to = subjectHref(picture, alarm.subject);
   const said = localTimes(alarm.message, now);
   const message = to === null ? said : <a href={to}>{said}</a>;

@@ -10,6 +10,7 @@ import type {
   StreamEvents,
   TopologyResponse,
 } from "../../shared/api.ts";
+import { shownText } from "../../shared/text.ts";
 import { Picture } from "./picture.ts";
 import { BEFORE_MS } from "./situation.ts";
 import type { Store } from "./store.ts";
@@ -41,6 +42,13 @@ export class Refusal extends Error {
   }
 }
 
+/** The manager's JSON. Names in it are the hosts' own: what a page would obey instead of showing it (marks that turn the
+ * direction of what stands beside them, invisible letters) is replaced here, once for all views. Of JSON's own text, which
+ * escapes line breaks and controls, it changes nothing. */
+export function parseShown(text: string): unknown {
+  return JSON.parse(shownText(text));
+}
+
 /** Asks the manager for JSON. @throws Refusal with its words; TypeError or AbortError when it was not reached. */
 export async function ask<T>(path: string, body?: unknown): Promise<T> {
   const response = await fetch(path, {
@@ -49,7 +57,10 @@ export async function ask<T>(path: string, body?: unknown): Promise<T> {
       ? {}
       : { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) }),
   });
-  const answer: unknown = await response.json().catch(() => null);
+  const answer = await response
+    .text()
+    .then(parseShown)
+    .catch(() => null);
   // 503 of the healthcheck is an answer too: it says what is wrong.
   if (response.ok || (answer !== null && typeof answer === "object" && "database" in answer)) return answer as T;
   const { error, message } = (answer ?? {}) as Partial<ErrorResponse>;
@@ -61,10 +72,13 @@ export function words(error: unknown): string {
   return "the manager does not answer";
 }
 
+/** Why something was not done, and whether a login would help. */
+export type Hindrance = { words: string; login: boolean };
+
 /** As `words`, of what needs the admin token: `action` is what the operator wanted to do. */
-export function onlyAdmin(error: unknown, action: string): string {
-  const refused = error instanceof Refusal && (error.status === 401 || error.status === 403);
-  return refused ? `Only the admin token may ${action}` : words(error);
+export function onlyAdmin(error: unknown, action: string): Hindrance {
+  const login = error instanceof Refusal && (error.status === 401 || error.status === 403);
+  return { words: login ? `Only the admin token may ${action}` : words(error), login };
 }
 
 export type Client = {
@@ -171,7 +185,9 @@ export function startClient(store: Store): Client {
     if (stream !== null && stream.readyState !== EventSource.CLOSED) return;
     stream = new EventSource("/status/stream");
     const on = <Name extends keyof StreamEvents>(name: Name, take: (data: StreamEvents[Name]) => void) =>
-      stream!.addEventListener(name, (message) => take(JSON.parse((message as MessageEvent<string>).data)));
+      stream!.addEventListener(name, (message) =>
+        take(parseShown((message as MessageEvent<string>).data) as StreamEvents[Name]),
+      );
     on("hello", ({ version, server_time_at: at, session }) => {
       store.set({ live: true, session, lostAt: null, version, clockOffset: at - Date.now(), problem: null });
       // What happened between two streams is in no event: ask for all of it.

@@ -4,7 +4,7 @@ import type { Positions } from "./layout.ts";
 import { STATUS_TONE } from "./look.ts";
 import { type Focus, line, paintMap, type Palette } from "./paint_map.ts";
 import type { Scene, Style } from "./scene.ts";
-import { STATE_WORDS } from "./words.ts";
+import { STATE_WORDS, STATUS_SIGN } from "./words.ts";
 
 const MARGIN = 90;
 
@@ -52,10 +52,17 @@ export function mapSvg(
     if (position === undefined) continue;
     const { x, y } = toScreen(camera, position);
     const colour = palette[STATUS_TONE[node.status]];
+    // Beside the colour, as on the screen.
+    const sign = node.kind === "agent" && node.status !== "online" ? STATUS_SIGN[node.status] : "";
     body.push(
       node.kind === "agent"
         ? `<circle cx="${number(x)}" cy="${number(y)}" r="6" fill="${colour}"/>`
         : `<rect x="${number(x - 5)}" y="${number(y - 5)}" width="10" height="10" fill="${palette.ground}" stroke="${colour}"/>`,
+      ...(sign === ""
+        ? []
+        : [
+            `<text x="${number(x)}" y="${number(y + 3)}" font-size="9" text-anchor="middle" fill="${palette.ground}">${sign}</text>`,
+          ]),
       `<text x="${number(x + 10)}" y="${number(y + 4)}" fill="${palette.text}">${escapeXml(node.label)}</text>`,
     );
   }

@@ -71,12 +71,7 @@ export function Frame({ state, client, children }: { state: State; client: Clien
             )}
           </span>
           {state.session ? (
-            <button
-              type="button"
-              class="wide-only"
-              title="End this browser's session"
-              onClick={() => void client.logout()}
-            >
+            <button type="button" title="End this browser's session" onClick={() => void client.logout()}>
               Log out
             </button>
           ) : null}
@@ -141,29 +136,47 @@ export function Login({ client }: { client: Client }) {
   );
 }
 
+/**
+ * What gets the first agent in, where a browser sees the manager at `origin`: beside it, on another host, and the demo's
+ * manager on a port of its own. Pure.
+ */
+export function firstCommands(origin: string): { here: string; elsewhere: string; demo: string } {
+  const { protocol, hostname, port } = new URL(origin);
+  const isLocal = /^(localhost|127\..*|\[::1\])$|\.localhost$/.test(hostname);
+  // On another host, this one's loopback is that host's own.
+  const address = isLocal ? `${protocol}//ADDRESS-OF-THIS-HOST${port === "" ? "" : `:${port}`}` : origin;
+  const isDefault = protocol === "http:" && port === "5086";
+  return {
+    here: isDefault ? "bun run agent" : `MANAGER_URL=${origin} bun run agent`,
+    elsewhere: `MANAGER_URL=${address} ./agent`,
+    demo: `MANAGER_PORT=${port === "5096" ? 5106 : 5096} bun run demo`,
+  };
+}
+
 /** Nobody reported yet: what to run to get the first agent in. */
 export function EmptyState() {
+  const { here, elsewhere, demo } = firstCommands(location.origin);
   return (
     <div class="empty">
       <h1>No agent has reported yet</h1>
       <p class="muted">The manager runs and listens. Get the first host in:</p>
       <ol>
         <li>
-          <h2 class="title">1. On this host</h2>
+          <h2 class="title">1. On the manager's host</h2>
           <p class="muted">In the manager's directory the agent finds the fleet key by itself.</p>
-          <Command text="bun run agent" />
+          <Command text={here} />
         </li>
         <li>
           <h2 class="title">2. On another host</h2>
           <p class="muted">
             Copy the agent and the file kattila.psk (mode 0600) into one directory there, and say where the manager is.
           </p>
-          <Command text={`MANAGER_URL=${location.origin} ./agent`} />
+          <Command text={elsewhere} />
         </li>
         <li>
           <h2 class="title">Only looking?</h2>
           <p class="muted">Fifty simulated hosts with faults that come and go, on a manager of their own:</p>
-          <Command text="bun run demo" />
+          <Command text={demo} />
         </li>
       </ol>
       <p class="muted small">This page notices the first report by itself.</p>

@@ -107,6 +107,11 @@ export function FilterTools({ picture, route }: { picture: Picture; route: Route
         }
       >
         <option value="">All networks</option>
+        {filter.network === null || picture.at === 0 || picture.networks.has(filter.network) ? null : (
+          <option value={filter.network} selected>
+            A network that is not there
+          </option>
+        )}
         {networks.map((network) => (
           <option key={network.id} value={network.id} selected={filter.network === network.id}>
             {network.name} ({network.nodes}
@@ -139,6 +144,19 @@ export function FilterTools({ picture, route }: { picture: Picture; route: Route
   );
 }
 
+/** Why the map shows less than its address asks for; null: it shows all, or waits for its picture. Pure. */
+export function lackOf(picture: Picture, route: Route, nodes: number): string | null {
+  const { node, edge, network } = route.query;
+  if (picture.at === 0) return null;
+  if (network !== undefined && !picture.networks.has(network))
+    return "This network is gone, or was not there yet. Choose another.";
+  if (nodes === 0)
+    return picture.nodes.size === 0 ? "Nothing is known of this moment." : "Nothing fits what is chosen above.";
+  if (edge !== undefined && !picture.edges.has(edge)) return "This link is gone, or was not there yet.";
+  if (node !== undefined && !picture.nodes.has(node)) return "This host is gone, or was not there yet.";
+  return null;
+}
+
 /** Canvas, legend, tip and panel of a picture: the map's view shows it, and the timeline's. */
 export function MapStageView(props: {
   picture: Picture;
@@ -161,6 +179,7 @@ export function MapStageView(props: {
   const layers = new Set(scene.edges.map((item) => item.edge.layer));
   const marked = new Set(focus.marks.values());
   const states = (Object.keys(STATE_WORDS) as EdgeState[]).filter((item) => present.has(item));
+  const lack = lackOf(picture, route, scene.nodes.length);
   const close = () => go(withQuery(state.route, { node: null, edge: null }));
   const revealed = useRef<string | null>(null);
   const stage = useRef<MapStage | null>(null);
@@ -198,7 +217,12 @@ export function MapStageView(props: {
           {tipOf(picture, tip.id)}
         </div>
       )}
-      <div class="legend" aria-label="Legend">
+      {lack === null ? null : (
+        <p class="lack" role="status">
+          {lack}
+        </p>
+      )}
+      <div class="legend" aria-label="Legend" hidden={scene.edges.length === 0 && marked.size === 0}>
         {scene.dense ? (
           <p class="muted">
             {count(scene.edges.length, "link")} are a carpet: only the {scene.problems} broken ones are drawn, and those

@@ -10,6 +10,10 @@ import { STATE_SIGN } from "./words.ts";
 const NAMED_PX = 9;
 const SIGNED_PX = 8;
 const ALL_SIGNED_PX = 11;
+/** Up to so many nodes a cell of the bitmap has FINE² pixels, room for a shape: smaller cells have no sign, and colour alone
+ * tells nothing to some. Beyond, making it anew at every update takes too long, and all cells at once have two pixels each. */
+const FINE_NODES = 400;
+const FINE = 3;
 /** A cell is never larger than this when all are shown. */
 const MAX_CELL = 26;
 const NAMES_PX = 150;
@@ -27,7 +31,7 @@ export class MatrixStage {
   matrix: Matrix = { nodes: [], sites: [], states: new Uint8Array(), at: () => null };
   camera: Camera = { x: 0, y: 0, scale: 10 };
   cursor: CellAt | null = null;
-  /** One pixel a cell: the healthy ones, which a frame only has to stretch. */
+  /** The healthy cells, which a frame only has to stretch: `up` fills its cell, what is quiet is a dot. */
   readonly #bitmap = document.createElement("canvas");
   readonly #context: CanvasRenderingContext2D;
   #palette: Palette;
@@ -178,14 +182,21 @@ export class MatrixStage {
     for (const tone of ["warn", "bad"] as const) {
       context.fillStyle = palette[tone];
       context.beginPath();
-      // Three pixels at least: one among 40,000 must not vanish.
+      // Three pixels at least: one among 40,000 must not vanish. Without signs broken is a square, what may break a triangle.
       const drawn = Math.max(3, side);
+      const whole = signed || tone === "bad";
       for (let row = row0; row < row1; row++) {
         for (let column = column0; column < column1; column++) {
           const place = states[row * count + column]!;
           if (place === 0 || TONE_AT[place - 1] !== tone) continue;
           const [x, y] = [left + column * cell, top + row * cell];
-          context.rect(x, y, drawn, drawn);
+          if (whole) context.rect(x, y, drawn, drawn);
+          else {
+            context.moveTo(x, y);
+            context.lineTo(x + drawn, y + drawn);
+            context.lineTo(x, y + drawn);
+            context.closePath();
+          }
           if (signed) signs.push([x, y, STATE_SIGN[EDGE_ORDER[place - 1]!]]);
         }
       }
@@ -235,35 +246,55 @@ export class MatrixStage {
   #signQuiet(row0: number, row1: number, column0: number, column1: number, side: number): void {
     const { states, nodes } = this.matrix;
     const { x: left, y: top, scale: cell } = this.camera;
-    this.#context.fillStyle = this.#palette.muted;
+    const context = this.#context;
+    const ground = this.#mix("quiet", 0.25);
     for (let row = row0; row < row1; row++)
       for (let column = column0; column < column1; column++) {
         const place = states[row * nodes.length + column]!;
         if (place === 0 || TONE_AT[place - 1] !== "quiet") continue;
-        const sign = STATE_SIGN[EDGE_ORDER[place - 1]!];
-        this.#context.fillText(sign, left + column * cell + side / 2, top + row * cell + side / 2 + 0.5);
+        const [x, y] = [left + column * cell, top + row * cell];
+        // Over the dot that stands for it where there are no signs.
+        context.fillStyle = ground;
+        context.fillRect(x, y, side, side);
+        context.fillStyle = this.#palette.muted;
+        context.fillText(STATE_SIGN[EDGE_ORDER[place - 1]!], x + side / 2, y + side / 2 + 0.5);
       }
+  }
+
+  /** A share of a tone's colour over the cells' ground, `#rrggbb`. */
+  #mix(tone: Tone, share: number): string {
+    const [over, under] = [this.#palette[tone], this.#palette.raised].map((text) => Number.parseInt(text.slice(1), 16));
+    const channel = (shift: number) =>
+      Math.round(((over! >> shift) & 255) * share + ((under! >> shift) & 255) * (1 - share)) << shift;
+    return `#${(channel(16) | channel(8) | channel(0)).toString(16).padStart(6, "0")}`;
   }
 
   /** Makes the bitmap of the matrix and the theme. */
   #stretch(): void {
     const { states, nodes } = this.matrix;
-    const count = Math.max(1, nodes.length);
-    this.#bitmap.width = count;
-    this.#bitmap.height = count;
-    const image = new ImageData(count, count);
+    const count = nodes.length;
+    const fine = count <= FINE_NODES ? FINE : 1;
+    this.#bitmap.width = Math.max(1, count * fine);
+    this.#bitmap.height = this.#bitmap.width;
+    const image = new ImageData(this.#bitmap.width, this.#bitmap.height);
     const pixels = new Uint32Array(image.data.buffer);
-    const mix = (tone: Tone, share: number) => {
-      const [over, under] = [this.#palette[tone], this.#palette.raised].map((text) =>
-        Number.parseInt(text.slice(1), 16),
-      );
-      const channel = (shift: number) =>
-        Math.round(((over! >> shift) & 255) * share + ((under! >> shift) & 255) * (1 - share));
+    const pixel = (colour: string) => {
+      const rgb = Number.parseInt(colour.slice(1), 16);
       // Bytes lie as red, green, blue, alpha; every browser's machine is little-endian.
-      return ((255 << 24) | (channel(0) << 16) | (channel(8) << 8) | channel(16)) >>> 0;
+      return ((255 << 24) | ((rgb & 255) << 16) | (rgb & 0xff00) | (rgb >> 16)) >>> 0;
     };
-    const colours = { good: mix("good", 0.3), quiet: mix("quiet", 0.25), warn: mix("warn", 1), bad: mix("bad", 1) };
-    for (let i = 0; i < states.length; i++) if (states[i] !== 0) pixels[i] = colours[TONE_AT[states[i]! - 1]!];
+    const good = pixel(this.#mix("good", 0.3));
+    const quiet = pixel(this.#mix("quiet", fine === 1 ? 0.25 : 0.75));
+    const middle = (fine - 1) / 2;
+    for (let i = 0; i < states.length; i++) {
+      const tone = states[i] === 0 ? null : TONE_AT[states[i]! - 1]!;
+      if (tone !== "good" && tone !== "quiet") continue;
+      const corner = (Math.floor(i / count) * image.width + (i % count)) * fine;
+      if (tone === "quiet") pixels[corner + middle * (image.width + 1)] = quiet;
+      else
+        for (let row = 0; row < fine; row++)
+          pixels.fill(good, corner + row * image.width, corner + row * image.width + fine);
+    }
     this.#bitmap.getContext("2d")!.putImageData(image, 0, 0);
   }
 

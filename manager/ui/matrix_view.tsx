@@ -87,6 +87,11 @@ export function MatrixView({ state, now }: { state: State; now: number }) {
             tabIndex={0}
             aria-label={`Matrix of ${count(matrix.nodes.length, "node")}: row is from, column is to. Arrows move from cell to cell, Enter opens one. The table of broken links follows.`}
           />
+          {matrix.nodes.length > 0 ? null : (
+            <p class="lack" role="status">
+              {picture.edges.size === 0 ? "No link is known yet." : "No link fits what is chosen above."}
+            </p>
+          )}
           {tip === null ? null : (
             <div class="tip" role="status" style={{ left: `${tip.at.x + 14}px`, top: `${tip.at.y + 14}px` }}>
               {cellWords(matrix, tip.cell)}

@@ -87,7 +87,9 @@ export function NowView({ state, now }: { state: State; now: number }) {
               </a>
             </header>
             {problems.length === 0 ? (
-              <p class="body muted">All links pass packets as configured.</p>
+              <p class="body muted">
+                {picture.edges.size === 0 ? "No link is known yet." : "All links pass packets as configured."}
+              </p>
             ) : (
               <>
                 <div class="figure">

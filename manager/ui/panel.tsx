@@ -10,7 +10,7 @@ import type {
   TopologyNode,
 } from "../../shared/api.ts";
 import { on } from "../../shared/command.ts";
-import { ask, type Client, onlyAdmin, words } from "./client.ts";
+import { ask, type Client, type Hindrance, onlyAdmin, words } from "./client.ts";
 import { Command, Complaint, Copy, EdgeLink, NodeLink, StateWord, StatusWord } from "./parts.tsx";
 import type { Picture } from "./picture.ts";
 import { isProblem } from "./picture.ts";
@@ -325,7 +325,7 @@ const LINKS_SHOWN = 60;
 
 /** Whether somebody expects a foreign peer to be there; the stream brings what was changed. */
 function Expected({ node, client }: { node: TopologyNode; client: Client }) {
-  const [problem, complain] = useState<string | null>(null);
+  const [problem, complain] = useState<Hindrance | null>(null);
   const expected = node.expected === true;
   const mark = async () => {
     try {
@@ -384,7 +384,7 @@ export function NodePanel({
     <Panel title={picture.label(node.id)} subtitle={kind} onClose={onClose}>
       <section>
         <p>
-          <StatusWord status={node.status} />{" "}
+          {node.kind === "segment" ? null : <StatusWord status={node.status} />}{" "}
           <span class="muted">
             {agent === null ? "" : `last seen ${ago(agent.last_seen_at, now)}`}
             {node.nat ? " · behind NAT" : ""}

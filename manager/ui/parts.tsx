@@ -4,7 +4,7 @@ import type { EdgeState, Event, NodeStatus, Severity, TopologyEdge } from "../..
 import { SEVERITY_TONE, STATE_TONE, STATUS_TONE } from "./look.ts";
 import { MapStage } from "./map_stage.ts";
 import type { Point } from "./camera.ts";
-import type { Client } from "./client.ts";
+import type { Client, Hindrance } from "./client.ts";
 import type { Focus } from "./paint_map.ts";
 import type { Picture } from "./picture.ts";
 import { href } from "./route.ts";
@@ -157,14 +157,16 @@ export function MapCanvas(props: {
 }
 
 /** Why what an operator wanted did not happen; null: it did. */
-export function Complaint({ problem, client }: { problem: string | null; client: Client }) {
+export function Complaint({ problem, client }: { problem: Hindrance | null; client: Client }) {
   if (problem === null) return null;
   return (
     <p class="row small" role="alert">
-      <span class="bad">{problem}.</span>
-      <button type="button" onClick={() => client.askForLogin()}>
-        Log in
-      </button>
+      <span class="bad">{problem.words}.</span>
+      {problem.login ? (
+        <button type="button" onClick={() => client.askForLogin()}>
+          Log in
+        </button>
+      ) : null}
     </p>
   );
 }

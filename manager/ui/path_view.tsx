@@ -62,10 +62,13 @@ export function endpointOf(picture: Picture, text: string): string {
 
 export function PathView({ state, now }: { state: State; now: number }) {
   const { picture, route } = state;
-  const { from = "", to = "" } = route.query;
+  const { query } = route;
+  // A bookmark may name hosts as a person does.
+  const [from, to] = [endpointOf(picture, query["from"] ?? ""), endpointOf(picture, query["to"] ?? "")];
+  const isKnown = picture.nodes.get(from)?.kind === "agent";
   const [round, setRound] = useState(0);
   const asked = useAsked<PathResponse>(
-    from === "" || to === "" ? null : `/status/path?from=${encodeURIComponent(from)}&to=${encodeURIComponent(to)}`,
+    !isKnown || to === "" ? null : `/status/path?from=${encodeURIComponent(from)}&to=${encodeURIComponent(to)}`,
     round,
   );
   const submit = (event: Event) => {
@@ -109,6 +112,10 @@ export function PathView({ state, now }: { state: State; now: number }) {
         <p class="muted">
           The manager follows rules, routes and AllowedIPs of every host on the way, as last reported; no packet is
           sent.
+        </p>
+      ) : !isKnown ? (
+        <p class="bad" role="alert">
+          No agent is called {from}: a path begins at one.
         </p>
       ) : asked.is === "waiting" ? (
         <p class="muted">Asking …</p>

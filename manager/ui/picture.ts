@@ -49,7 +49,8 @@ export class Picture {
     for (const id of change.removed.networks) this.networks.delete(id);
     for (const node of change.nodes) {
       shaped ||= !this.nodes.has(node.id);
-      this.nodes.set(node.id, node);
+      // One without a name, or with one that nobody sees, goes by its id.
+      this.nodes.set(node.id, node.label.trim() === "" ? { ...node, label: node.id } : node);
     }
     for (const edge of change.edges) {
       const before = this.edges.get(edge.id);
@@ -82,8 +83,7 @@ export class Picture {
 
   /** What a person calls a node. */
   label(id: string): string {
-    const label = this.nodes.get(id)?.label;
-    return label === undefined || label === "" ? id : label;
+    return this.nodes.get(id)?.label ?? id;
   }
 
   /** `hub-fra wg0 – web-fra-1 wg0`. */

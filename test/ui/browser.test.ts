@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { describeWith } from "../support/needs.ts";
 import { type Browser, openBrowser } from "./browser.ts";
+import { fullMesh, startMock } from "./mock.ts";
 import { HOSTILE_HOST, HOSTILE_INTERFACE, type RealManager, startRealManager } from "./real_manager.ts";
 import type { AgentsResponse, TopologyDiff, TopologyResponse } from "../../shared/api.ts";
 
@@ -209,6 +210,38 @@ describeWith(["chromium"], "dashboard", () => {
     await browser.theme("light");
   });
 
+  test("matrix: cells too small for a sign differ by shape: broken fills its cell, lossy half of it, idle is a dot", async () => {
+    const shares: number[] = [];
+    for (const state of ["stale", "lossy", "idle"] as const) {
+      const made = fullMesh(60, Date.now());
+      const mock = await startMock({
+        make: () => ({ ...made, edges: made.edges.map((edge) => ({ ...edge, state, cause: null })) }),
+      });
+      const small = await openBrowser(mock.url);
+      try {
+        await small.phone();
+        await small.open("#/matrix");
+        // Of the pixels in the middle of the sheet, those that are left white.
+        const share = `(() => { const canvas = document.querySelector(".stage canvas"); if (!canvas) return 1;
+          const { data } = canvas.getContext("2d").getImageData(120, 120, 200, 200);
+          if (data[0] + data[1] + data[2] === 0) return 1; // not painted yet
+          let paper = 0;
+          for (let i = 0; i < data.length; i += 4) if (Math.min(data[i], data[i + 1], data[i + 2]) > 245) paper++;
+          return paper / (data.length / 4); })()`;
+        await small.until(`document.querySelector(".split aside tbody") && ${share} < 0.95`, `the cells, ${state}`);
+        shares.push(await small.value<number>(share));
+        await small.screenshot(`matrix-small-${state}`);
+      } finally {
+        small.close();
+        await mock.stop();
+      }
+    }
+    const [stale, lossy, idle] = shares as [number, number, number];
+    expect(stale).toBeLessThan(0.1);
+    expect(lossy).toBeWithin(0.2, 0.6);
+    expect(idle).toBeGreaterThan(0.65);
+  });
+
   test("agents: sorted by a click, filtered by typing, hostile names are text", async () => {
     await browser.open("#/agents");
     await browser.until(`document.querySelectorAll("tbody tr").length === 50`, "fifty rows");
@@ -350,6 +383,14 @@ describeWith(["chromium"], "dashboard", () => {
     await browser.until(`document.querySelector(".hops .failed")`, "the failing hop");
     expect(await browser.value<string>(`document.querySelector(".hops .failed").innerText`)).toContain("hub-fra");
     expect(await browser.text()).toContain("a link on the way is broken");
+    // An address may name hosts as a person does; who is none is told apart from the API's words.
+    await browser.open("#/path?from=hub-ams&to=web-hel-4");
+    await browser.until(`document.querySelector(".hops")?.innerText.includes("hub-ams")`, "the path of names");
+    await browser.open("#/path?from=nosuch&to=web-hel-4");
+    await browser.until(
+      `document.querySelector("[role=alert]")?.innerText.includes("No agent is called nosuch")`,
+      "why",
+    );
   });
 
   test(

@@ -1,11 +1,15 @@
 // Addresses, words, colours, camera: the parts of the dashboard that need no browser.
 import { uiAssets, uiSize } from "../../manager/ui/assets.ts";
 import { describe, expect, test } from "bun:test";
-import { EDGE_STATES } from "../../shared/api.ts";
+import { type AgentSummary, EDGE_STATES } from "../../shared/api.ts";
+import { COLUMNS } from "../../manager/ui/agents_view.tsx";
 import { distanceSquared, fit, roomBeside, toScreen, toWorld, zoomAt } from "../../manager/ui/camera.ts";
+import { parseShown } from "../../manager/ui/client.ts";
 import { escapeXml, mapSvg } from "../../manager/ui/export_map.ts";
 import { filterOf, LAYERS_ALL, toggleLayer } from "../../manager/ui/filter.ts";
 import { contrast, sixDigits, STATE_DASH, STATE_TONE, TONES } from "../../manager/ui/look.ts";
+import { firstCommands } from "../../manager/ui/frame.tsx";
+import { lackOf } from "../../manager/ui/map_view.tsx";
 import { dumpPositions, layOut, loadPositions, ring } from "../../manager/ui/layout.ts";
 import { Picture } from "../../manager/ui/picture.ts";
 import { href, instant, parseRoute, withQuery } from "../../manager/ui/route.ts";
@@ -40,6 +44,64 @@ describe("addresses", () => {
     const none = toggleLayer(filterOf({ layers: "relay" }), "relay");
     expect(none).toBe("none");
     expect(filterOf({ layers: none! }).layers.size).toBe(0);
+  });
+});
+
+describe("what a page says where there is little to show", () => {
+  test("the first commands can be run where they are to be: another host's loopback is its own, a taken port is another", () => {
+    expect(firstCommands("http://localhost:5086")).toEqual({
+      here: "bun run agent",
+      elsewhere: "MANAGER_URL=http://ADDRESS-OF-THIS-HOST:5086 ./agent",
+      demo: "MANAGER_PORT=5096 bun run demo",
+    });
+    expect(firstCommands("http://[::1]:5096")).toEqual({
+      here: "MANAGER_URL=http://[::1]:5096 bun run agent",
+      elsewhere: "MANAGER_URL=http://ADDRESS-OF-THIS-HOST:5096 ./agent",
+      demo: "MANAGER_PORT=5106 bun run demo",
+    });
+    expect(firstCommands("https://kattila.example.com")).toMatchObject({
+      here: "MANAGER_URL=https://kattila.example.com bun run agent",
+      elsewhere: "MANAGER_URL=https://kattila.example.com ./agent",
+    });
+    expect(firstCommands("http://10.80.0.1:5086").elsewhere).toBe("MANAGER_URL=http://10.80.0.1:5086 ./agent");
+  });
+  test("an address that names what is gone says so, and an empty map why it is empty", () => {
+    const picture = new Picture(office(NOW));
+    const [node, edge] = [[...picture.nodes.keys()][0]!, [...picture.edges.keys()][0]!];
+    const lack = (query: Record<string, string>, of = picture, nodes = of.nodes.size) =>
+      lackOf(of, { view: "map", query }, nodes);
+    expect([lack({}), lack({ node }), lack({ edge }), lack({ network: [...picture.networks.keys()][0]! })]).toEqual(
+      Array(4).fill(null),
+    );
+    expect(lack({ node: "gone" })).toContain("This host is gone");
+    expect(lack({ edge: "gone" })).toContain("This link is gone");
+    expect(lack({ network: "gone" }, picture, 0)).toContain("This network is gone");
+    expect(lack({ layers: "none" }, picture, 0)).toBe("Nothing fits what is chosen above.");
+    expect(lack({}, new Picture({ nodes: [], edges: [], networks: [], at: 1 }))).toBe(
+      "Nothing is known of this moment.",
+    );
+    expect(lack({ node: "gone" }, new Picture())).toBeNull(); // it waits
+  });
+});
+
+describe("strangers' names", () => {
+  test("what would be obeyed instead of shown is replaced in every answer; the rest stays as it is", () => {
+    const of = (name: string) => parseShown(JSON.stringify({ [name]: [name] }));
+    for (const name of ["evil\u202egnp.exe", "\u200bhub", "a\u2028b", "del\u007f", "c1\u009b", "\u2066x"]) {
+      const shown = name.replace(/[\u007f-\u009f\u200b-\u206f]/g, "\ufffd");
+      expect(of(name)).toEqual({ [shown]: [shown] });
+    }
+    for (const name of ["two\nlines\t", HOSTILE, "é漢字🦄مرحبا", 'a"\\b']) expect(of(name)).toEqual({ [name]: [name] });
+  });
+  test("a host without a name that can be seen goes by its id", () => {
+    const topology = office(NOW);
+    const node = topology.nodes[0]!;
+    for (const label of ["", " ", "\n\t"]) {
+      const picture = new Picture({ ...topology, nodes: [{ ...node, label }] });
+      expect([picture.label(node.id), picture.nodes.get(node.id)!.label]).toEqual([node.id, node.id]);
+      const agent = { agent_id: node.id, hostname: label } as AgentSummary;
+      expect(COLUMNS.find(({ key }) => key === "name")!.of(agent)).toBe(node.id);
+    }
   });
 });
 
@@ -250,6 +312,10 @@ describe("exports and copies", () => {
     expect(svg).not.toContain(HOSTILE);
     expect(svg).toContain("&#60;img src=x onerror=&#34;window.pwned=1&#34;&#62;");
     expect(svg.match(/<circle /g)!.length).toBe(49);
+    // Who is not online has a sign on it: not by colour alone.
+    const signed = [...picture.nodes.values()].filter(({ kind, status }) => kind === "agent" && status !== "online");
+    expect(signed.length).toBeGreaterThan(0);
+    expect(svg.match(/text-anchor="middle"[^>]*>[◔✕?]</g)!.length).toBe(signed.length);
     expect(escapeXml("a\u0000\u001b&'")).toBe("a\ufffd\ufffd&#38;&#39;");
   });
   test("ages and bytes are wg's", () => {
