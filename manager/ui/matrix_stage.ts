@@ -11,9 +11,9 @@ const NAMED_PX = 9;
 const SIGNED_PX = 8;
 const ALL_SIGNED_PX = 11;
 /** Up to so many nodes a cell of the bitmap has FINE² pixels, room for a shape: smaller cells have no sign, and colour alone
- * tells nothing to some. Beyond, making it anew at every update takes too long, and all cells at once have two pixels each. */
-const FINE_NODES = 400;
-const FINE = 3;
+ * tells nothing to some. Beyond, making it anew at every update takes too long, and all cells at once have a pixel or two each. */
+const FINE_NODES = 600;
+const FINE = 2;
 /** A cell is never larger than this when all are shown. */
 const MAX_CELL = 26;
 const NAMES_PX = 150;
@@ -31,7 +31,7 @@ export class MatrixStage {
   matrix: Matrix = { nodes: [], sites: [], states: new Uint8Array(), at: () => null };
   camera: Camera = { x: 0, y: 0, scale: 10 };
   cursor: CellAt | null = null;
-  /** The healthy cells, which a frame only has to stretch: `up` fills its cell, what is quiet is a dot. */
+  /** The healthy cells, which a frame only has to stretch: `up` fills its cell, what is quiet two quarters of it. */
   readonly #bitmap = document.createElement("canvas");
   readonly #context: CanvasRenderingContext2D;
   #palette: Palette;
@@ -253,7 +253,7 @@ export class MatrixStage {
         const place = states[row * nodes.length + column]!;
         if (place === 0 || TONE_AT[place - 1] !== "quiet") continue;
         const [x, y] = [left + column * cell, top + row * cell];
-        // Over the dot that stands for it where there are no signs.
+        // Over the quarters that stand for it where there are no signs.
         context.fillStyle = ground;
         context.fillRect(x, y, side, side);
         context.fillStyle = this.#palette.muted;
@@ -284,16 +284,15 @@ export class MatrixStage {
       return ((255 << 24) | ((rgb & 255) << 16) | (rgb & 0xff00) | (rgb >> 16)) >>> 0;
     };
     const good = pixel(this.#mix("good", 0.3));
-    const quiet = pixel(this.#mix("quiet", fine === 1 ? 0.25 : 0.75));
-    const middle = (fine - 1) / 2;
+    const quiet = pixel(this.#mix("quiet", fine === 1 ? 0.25 : 0.5));
     for (let i = 0; i < states.length; i++) {
       const tone = states[i] === 0 ? null : TONE_AT[states[i]! - 1]!;
       if (tone !== "good" && tone !== "quiet") continue;
       const corner = (Math.floor(i / count) * image.width + (i % count)) * fine;
-      if (tone === "quiet") pixels[corner + middle * (image.width + 1)] = quiet;
-      else
-        for (let row = 0; row < fine; row++)
-          pixels.fill(good, corner + row * image.width, corner + row * image.width + fine);
+      for (let row = 0; row < fine; row++)
+        for (let column = 0; column < fine; column++)
+          if (tone === "good" || row === column)
+            pixels[corner + row * image.width + column] = tone === "good" ? good : quiet;
     }
     this.#bitmap.getContext("2d")!.putImageData(image, 0, 0);
   }
