@@ -144,7 +144,7 @@ export function firstCommands(origin: string): { here: string; elsewhere: string
   const { protocol, hostname, port } = new URL(origin);
   const isLocal = /^(localhost|127\..*|\[::1\])$|\.localhost$/.test(hostname);
   // On another host, this one's loopback is that host's own.
-  const address = isLocal ? `${protocol}//ADDRESS-OF-THIS-HOST${port === "" ? "" : `:${port}`}` : origin;
+  const address = isLocal ? `${protocol}//ADDRESS-OF-THE-MANAGER${port === "" ? "" : `:${port}`}` : origin;
   const isDefault = protocol === "http:" && port === "5086";
   return {
     here: isDefault ? "bun run agent" : `MANAGER_URL=${origin} bun run agent`,

@@ -51,12 +51,12 @@ describe("what a page says where there is little to show", () => {
   test("the first commands can be run where they are to be: another host's loopback is its own, a taken port is another", () => {
     expect(firstCommands("http://localhost:5086")).toEqual({
       here: "bun run agent",
-      elsewhere: "MANAGER_URL=http://ADDRESS-OF-THIS-HOST:5086 ./agent",
+      elsewhere: "MANAGER_URL=http://ADDRESS-OF-THE-MANAGER:5086 ./agent",
       demo: "MANAGER_PORT=5096 bun run demo",
     });
     expect(firstCommands("http://[::1]:5096")).toEqual({
       here: "MANAGER_URL=http://[::1]:5096 bun run agent",
-      elsewhere: "MANAGER_URL=http://ADDRESS-OF-THIS-HOST:5096 ./agent",
+      elsewhere: "MANAGER_URL=http://ADDRESS-OF-THE-MANAGER:5096 ./agent",
       demo: "MANAGER_PORT=5106 bun run demo",
     });
     expect(firstCommands("https://kattila.example.com")).toMatchObject({
