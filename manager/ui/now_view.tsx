@@ -20,7 +20,7 @@ const CAUSES = 12;
 export function NowView({ state, now }: { state: State; now: number }) {
   const { picture, agents, alarms, events, health } = state;
   const facts = useMemo(() => situation(agents, alarms.values(), now), [agents, alarms, Math.floor(now / 60_000)]);
-  const seen = sight(agents, health, now);
+  const seen = sight(agents, health, now, state.live);
   const changes = changesBefore(events, facts.since, now);
   const problems = [...picture.edges.values()].filter(isProblem);
   const tone = seen.blind ? "bad" : facts.tone;
@@ -143,7 +143,9 @@ export function NowView({ state, now }: { state: State; now: number }) {
           <section class="card">
             <header>
               <h2>Can the manager see?</h2>
-              <span class={`push state ${seen.blind ? "bad" : "good"}`}>{seen.blind ? "✕ no" : "● yes"}</span>
+              <span class={`push state ${seen.blind ? "bad" : state.live ? "good" : "quiet"}`}>
+                {seen.blind ? "✕ no" : state.live ? "● yes" : "? not known now"}
+              </span>
             </header>
             <ul class="body small">
               {seen.words.map((word) => (

@@ -112,7 +112,7 @@ export type Sight = {
 const MAX_LAG_MS = 5000;
 
 /** Whether the manager sees: when it last heard anybody, how long storing takes, how many are on time, whether it can write. */
-export function sight(agents: readonly AgentSummary[], health: HealthResponse | null, now: number): Sight {
+export function sight(agents: readonly AgentSummary[], health: HealthResponse | null, now: number, live = true): Sight {
   if (health === null) {
     const why = "the manager does not say how it is";
     return { blind: true, why, words: [why] };
@@ -121,9 +121,9 @@ export function sight(agents: readonly AgentSummary[], health: HealthResponse | 
   const interval = Math.min(...agents.map(({ interval_s: own }) => own ?? 30), 300) * 1000;
   const age = health.last_report_at === null ? null : now - health.last_report_at;
   // One agent late is that agent; nobody heard for three intervals, and more than a scheduling hiccup, is the manager.
-  // Just started, it has not had the time to hear anybody.
+  // Just started, it has not had the time to hear anybody; and what it heard since this page is not live, nobody told.
   const silentFor = age ?? health.uptime_s * 1000;
-  const silent = agents.length > 0 && silentFor > Math.max(3 * interval, 20_000);
+  const silent = live && agents.length > 0 && silentFor > Math.max(3 * interval, 20_000);
   if (age === null) words.push(`no report since the manager started ${duration(health.uptime_s * 1000)} ago`);
   else words.push(`last report ${duration(age)} ago`);
   const lag = health.ingest_lag_ms;

@@ -403,6 +403,7 @@ describeWith(["chromium"], "dashboard", () => {
         "saying so",
         10 * SECOND,
       );
+      expect(await browser.text()).toContain("not known now");
       await browser.screenshot("not-live");
       browser.complaints.length = 0; // the refused connections are Chrome's to report
       await manager.start();

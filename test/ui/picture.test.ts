@@ -227,6 +227,10 @@ describe("first screen", () => {
     });
     expect(sight([agent("a")], { ...health, last_report_at: NOW - 91_000 }, NOW).blind).toBe(true);
     expect(sight([agent("a")], { ...health, last_report_at: null }, NOW).blind).toBe(true);
+    // A page that is cut off hears of no report: that says nothing about the manager.
+    const cutOff = sight([agent("a")], { ...health, last_report_at: NOW - 91_000 }, NOW, false);
+    expect([cutOff.blind, cutOff.words[0]]).toEqual([false, "last report 91 s ago"]);
+    expect(sight([agent("a")], { ...health, database: "full" }, NOW, false).blind).toBe(true);
     expect(sight([agent("a")], { ...health, uptime_s: 30, last_report_at: null }, NOW).blind).toBe(false);
     expect(sight([], { ...health, last_report_at: null }, NOW).blind).toBe(false);
     expect(sight([agent("a")], { ...health, database: "full" }, NOW).blind).toBe(true);
