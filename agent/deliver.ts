@@ -23,6 +23,9 @@ const BACKOFF_FIRST_MS = 1000;
 const BACKOFF_LAST_MS = 60_000;
 /** A manager that asks for more patience than this is not obeyed further. */
 const RETRY_AFTER_LAST_S = 600;
+/** After this the newest PSK is tried again beside an older one that was taken: the manager asked its source at the refusal.
+ * Well below the 2 hours of psk_old, and seldom enough that it is no auth_failure. */
+const OLDER_PSK_MS = 1_800_000;
 /** Answers that lead to another try of the same message: clock, key, registration, tick, identity. */
 const MAX_STEPS = 8;
 
@@ -69,8 +72,8 @@ export class Delivery {
   #relayFirst = false;
   #clockOffsetMs = 0;
   #registered = false;
-  /** The PSK that the manager took last, where it was not our newest. */
-  #takenPsk: string | null = null;
+  /** The PSK that the manager took when it had refused our newest, and when that was. */
+  #older: { psk: string; refused: string; at: number } | null = null;
   #failures = 0;
   #running: Promise<void> | null = null;
   #probe: Promise<void> | null = null;
@@ -254,7 +257,9 @@ export class Delivery {
       if (resets !== this.#resets) break;
       last = result;
       if (result.action === "delivered") {
-        if (key !== psk.current) this.#takenPsk = key;
+        const { current } = psk;
+        if (key === current) this.#older = null;
+        else if (current !== null && tried.has(current)) this.#older = { psk: key, refused: current, at: this.#now() };
         this.#reached = {
           at: this.#now(),
           via: result.answer.via,
@@ -322,10 +327,14 @@ export class Delivery {
     }
   }
 
-  /** The newest key that was not refused; the one that was taken last goes first. */
+  /** The newest key that was not refused; for a while, an older one that was taken in its place goes first. */
   #signingPsk(tried: ReadonlySet<string>): string | null {
-    const { psks } = this.options.psk;
-    if (this.#takenPsk !== null && psks.includes(this.#takenPsk) && !tried.has(this.#takenPsk)) return this.#takenPsk;
+    const { psks, current } = this.options.psk;
+    const older = this.#older;
+    if (older !== null && older.refused === current && psks.includes(older.psk) && !tried.has(older.psk)) {
+      const sinceMs = this.#now() - older.at;
+      if (sinceMs >= 0 && sinceMs < OLDER_PSK_MS) return older.psk;
+    }
     return psks.find((candidate) => !tried.has(candidate)) ?? null;
   }
 

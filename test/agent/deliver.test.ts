@@ -1,11 +1,12 @@
 // The delivery of reports to a listening manager, through a gate that loses answers or shuts: lost acks, clocks, keys and
 // identities that change on either side, refusals, order, age. Every report is stored once, or kept.
 import { Database } from "bun:sqlite";
-import { afterEach, beforeEach, expect, test } from "bun:test";
+import { afterEach, beforeEach, expect, setSystemTime, test } from "bun:test";
 import * as fs from "node:fs";
 import { join } from "node:path";
 import type { Entry } from "../../agent/outbox.ts";
 import type { AlarmsResponse } from "../../shared/api.ts";
+import { verifyMac } from "../../shared/envelope.ts";
 import type { Envelope, Report } from "../../shared/report.ts";
 import { type Ground, ground } from "../manager/support.ts";
 import { type Gate, gateTo, type OwnAgent, ownAgent, toldHost } from "./support.ts";
@@ -172,6 +173,33 @@ test("the PSK rotated at the agent first: its older key is tried after the 401, 
   await manager.start({ PSK: NEW_PSK });
   expect(await send(own)).toBe(true);
   expect(storedTicks()).toEqual([1, 2, 3, 4]);
+});
+
+test("its older key was taken: half an hour later the newest is tried again, and stays once it is taken", async () => {
+  const signedBy = async (psk: string) => (await verifyMac(JSON.parse(gate.bodies.at(-1)!) as Envelope, [psk])) === 0;
+  const first = await start();
+  await send(first);
+  const own = await restart(first, { PSK: NEW_PSK });
+  await send(own);
+  try {
+    // Still refused: once, and the older key is good for another half hour.
+    setSystemTime(Date.now() + 31 * 60_000);
+    gate.bodies = [];
+    expect(await send(own)).toBe(true);
+    expect([gate.bodies.length, await signedBy(OLD_PSK)]).toEqual([2, true]);
+    await manager.stop();
+    await manager.start({ PSK: NEW_PSK });
+    expect(await send(own)).toBe(true);
+    expect(await signedBy(OLD_PSK)).toBe(true);
+    setSystemTime(Date.now() + 31 * 60_000);
+    for (let i = 0; i < 2; i++) {
+      gate.bodies = [];
+      expect(await send(own)).toBe(true);
+      expect([gate.bodies.length, await signedBy(NEW_PSK)]).toEqual([1, true]);
+    }
+  } finally {
+    setSystemTime();
+  }
 });
 
 test("three rotations while it is off: refused, kept; delivered when it has the key", async () => {
