@@ -13,13 +13,15 @@ function unquoted(raw: string): string {
   return quoted ? text.slice(1, -1).trim() : text;
 }
 
-/** Trims whitespace and one pair of quotes; refuses under 16 bytes and control characters; `weak` is under 32 bytes. */
+/** Trims whitespace and one pair of quotes; refuses under 16 bytes, control characters, and what was no UTF-8; `weak` is under 32 bytes. */
 export function checkPsk(raw: string): PskCheck {
   const psk = unquoted(raw);
   const bytes = new TextEncoder().encode(psk).length;
   if (bytes < 16) return { ok: false, message: `the PSK has ${bytes} bytes; it needs 16 or more (32 recommended)` };
   // oxlint-disable-next-line no-control-regex
   if (/[\u0000-\u001f\u007f-\u009f]/.test(psk)) return { ok: false, message: "the PSK holds a control character" };
+  // Decoders put this in place of each byte that is no UTF-8, whichever it was: such keys are all alike.
+  if (psk.includes("\ufffd")) return { ok: false, message: "the PSK is not UTF-8 text: write random bytes as base64" };
   return { ok: true, psk, weak: bytes < 32 };
 }
 

@@ -18,6 +18,11 @@ describe("checkPsk", () => {
   test.each(["\u0000", "\n", "\u007f", "\u0085"])("a control character is refused: %j", (character) =>
     expect(checkPsk(`${KEY}${character}${KEY}`)).toMatchObject({ ok: false }),
   );
+  test("bytes that are no UTF-8 are refused: a decoder makes one and the same key of them all", () => {
+    const text = new TextDecoder().decode(new Uint8Array(40).fill(0xff));
+    expect(checkPsk(text)).toMatchObject({ ok: false });
+    expect(selectPsk([text])).toMatchObject({ ok: false, reason: "unusable" });
+  });
 });
 
 describe("selectPsk", () => {
