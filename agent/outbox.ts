@@ -35,7 +35,10 @@ export class Outbox {
     for (const name of readdirSync(directory).sort()) {
       const match = /^(\d{12})-(\d+)\.json$/.exec(name);
       if (match === null) continue;
-      this.#items.push({ name, bytes: statSync(join(directory, name)).size, collectedAt: Number(match[2]) });
+      const stat = statSync(join(directory, name), { throwIfNoEntry: false });
+      // -dump looks while the daemon delivers: what is gone since the listing is no more.
+      if (stat?.isFile() !== true) continue;
+      this.#items.push({ name, bytes: stat.size, collectedAt: Number(match[2]) });
       this.#sequence = Number(match[1]);
     }
     this.#bytes = this.#items.reduce((sum, item) => sum + item.bytes, 0);

@@ -1,7 +1,7 @@
 // The outbox: what was put in is there after a restart, oldest first; the limits take the oldest and count them; what
 // cannot be read or is refused is set aside, not lost.
 import { beforeEach, afterEach, describe, expect, test } from "bun:test";
-import { readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, statSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Entry, Outbox, OUTBOX_LIMIT_MS } from "../../agent/outbox.ts";
 import { createLog } from "../../shared/log.ts";
@@ -173,6 +173,15 @@ test("other files in it, and what a kill left half-written, are no reports", () 
   expect([again.length, again.dropped]).toEqual([1, 0]);
   expect(ticks(again)).toEqual([1]);
   expect(readFileSync(join(path, "README"), "utf8")).toBe("mine");
+});
+
+test("an entry that is gone between listing and look, as beside a daemon that delivers, is none", () => {
+  const outbox = open();
+  outbox.push(entry(1));
+  // It is listed, and is not there.
+  symlinkSync(join(path, "nowhere"), join(path, `000000000000-${T0}.json`));
+  const beside = open();
+  expect([beside.length, beside.bytes, beside.oldestAt]).toEqual([1, outbox.bytes, T0 + 30_000]);
 });
 
 test("a directory that is gone: one line with the remedy, and what was in it is not said to be", () => {
