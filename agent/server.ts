@@ -4,6 +4,7 @@ import { readEnvelope, seal, verifyMac, verifySignature } from "../shared/envelo
 import { BODY_RETRY_AFTER_S, BodySpace } from "../shared/body_space.ts";
 import { firstIssue, parseObject } from "../shared/json.ts";
 import { DATA_VERSION, MAX_BODY_BYTES, NO_BODY_LIMIT } from "../shared/limits.ts";
+import { forgetBody } from "../shared/linger.ts";
 import { listening } from "../shared/listen.ts";
 import { type Log, reason } from "../shared/log.ts";
 import { canonicalAddress, contains, isLoopback, parseAddress, type Prefix } from "../shared/net.ts";
@@ -83,7 +84,7 @@ function badFraming({ headers, url }: Request): string | null {
   return null;
 }
 
-/** Ends the connection: what comes of the body is not read. */
+/** Ends the connection: what still comes of the body is not read. */
 function tooLarge(): Response {
   return refuse(413, "too_large", `the body may have at most ${MAX_BODY_BYTES} bytes`, { Connection: "close" });
 }
@@ -243,7 +244,12 @@ export function createAgentApp(options: ServerOptions): (request: Request, remot
     const bad = badFraming(request);
     // What follows on this connection may be the rest of the body, or a request: nobody can tell.
     if (bad !== null) return refuse(400, "malformed", bad, { Connection: "close" });
-    if (Number(request.headers.get("content-length")) > MAX_BODY_BYTES) return tooLarge();
+    const sections = options.sections();
+    const trusted = mayAsk(remote, options.allow, sections);
+    if (Number(request.headers.get("content-length")) > MAX_BODY_BYTES) {
+      if (trusted) await forgetBody(request);
+      return tooLarge();
+    }
     const { pathname, hostname } = new URL(request.url);
     const method = METHODS[pathname];
     if (method === undefined)
@@ -256,8 +262,6 @@ export function createAgentApp(options: ServerOptions): (request: Request, remot
       const allow = method === "GET" ? "GET, HEAD" : method;
       return refuse(405, "method_not_allowed", `use ${allow}`, { Allow: allow });
     }
-    const sections = options.sections();
-    const trusted = mayAsk(remote, options.allow, sections);
     // A page elsewhere may give its own name this address, and so read by a browser on this host or in the mesh what is
     // for neither. Agents ask by address; what is POSTed proves itself.
     const byAddress = isByAddress(hostname);

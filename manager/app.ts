@@ -4,6 +4,7 @@ import { Hono } from "hono";
 import { BodySpace } from "../shared/body_space.ts";
 import type { AgentsResponse, AlarmsResponse, EventsResponse, HealthResponse } from "../shared/api.ts";
 import { LAYERS } from "../shared/api.ts";
+import { forgetBody } from "../shared/linger.ts";
 import { type Log, reason } from "../shared/log.ts";
 import { canonicalAddress } from "../shared/net.ts";
 import type { PskSource } from "../shared/psk_source.ts";
@@ -87,7 +88,7 @@ export function createApp(options: AppOptions): Hono<{ Bindings: Bindings }> {
   });
 
   // Bun refuses most malformed framing itself; it joins repeated headers and lets equal lengths and two Hosts through.
-  // Without a usable Host (HTTP/1.0, `Host: a b`) the request's URL is no URL. A body that is too large goes unread on every path.
+  // Without a usable Host (HTTP/1.0, `Host: a b`) the request's URL is no URL. A body that is too large is refused on every path.
   app.use(async (c, next) => {
     const { headers, url } = c.req.raw;
     const length = headers.get("content-length");
@@ -95,7 +96,10 @@ export function createApp(options: AppOptions): Hono<{ Bindings: Bindings }> {
       throw new HttpError(400, "malformed", "Content-Length: send one number, once", { Connection: "close" });
     if (headers.get("host")?.includes(",") === true || !URL.canParse(url))
       throw new HttpError(400, "malformed", "Host: send one name or address, once", { Connection: "close" });
-    if (Number(length) > MAX_BODY_BYTES) throw tooLarge(MAX_BODY_BYTES);
+    if (Number(length) > MAX_BODY_BYTES) {
+      await forgetBody(c.req.raw);
+      throw tooLarge(MAX_BODY_BYTES);
+    }
     await next();
   });
 

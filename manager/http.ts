@@ -3,6 +3,7 @@
 import type { ErrorResponse } from "../shared/api.ts";
 import { BODY_RETRY_AFTER_S, type BodySpace, SMALL_BODY_BYTES } from "../shared/body_space.ts";
 import { type JsonObject, parseObject } from "../shared/json.ts";
+import { forgetBody } from "../shared/linger.ts";
 
 /** An answer other than success: a status, a code and a remedy. The one error type of the routes. */
 export class HttpError extends Error {
@@ -64,7 +65,7 @@ export function errorResponse(error: HttpError): Response {
   return json(error.status, body, error.headers);
 }
 
-/** Ends the connection: what comes of the body is not read. */
+/** Ends the connection: what still comes of the body is not read. */
 export function tooLarge(limit: number): HttpError {
   return new HttpError(413, "too_large", `the body may have at most ${limit} bytes`, { Connection: "close" });
 }
@@ -76,7 +77,10 @@ export function tooLarge(limit: number): HttpError {
 export async function readBody(request: Request, limit: number, space: BodySpace): Promise<Uint8Array> {
   const empty = () => new HttpError(400, "malformed", "the body is empty");
   const declared = request.headers.get("content-length");
-  if (declared !== null && Number(declared) > limit) throw tooLarge(limit);
+  if (declared !== null && Number(declared) > limit) {
+    await forgetBody(request);
+    throw tooLarge(limit);
+  }
   // What is not there has no type.
   if (request.body === null || Number(declared ?? 1) === 0) throw empty();
   // Chunks have no end that anybody promised.

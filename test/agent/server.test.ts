@@ -249,6 +249,12 @@ describe("broken HTTP over a socket", () => {
     expect(said.sentBytes).toBeLessThan(2000 * 0x10000);
   });
 
+  test("a body beyond the limit from who does not look before all is sent: 413, and no reset", async () => {
+    const head = post([`Content-Length: ${16 * 1024 * 1024}`], "");
+    const said = await say(server.port, [head, ...new Array<string>(256).fill("x".repeat(0x10000))]);
+    expect([said.status, said.sentBytes]).toEqual([413, head.length + 16 * 1024 * 1024]);
+  });
+
   test.each(["/status/relay", "/status/reset", "/status/peer", "/nowhere"])(
     "a length over the limit, at %s: 413 before any of the body, said as every error is, and the connection is closed",
     async (path) => {

@@ -124,6 +124,16 @@ describe("size", () => {
     }
   });
 
+  test("a body over the limit from who does not look before all is sent: it has its 413, and no reset", async () => {
+    for (const path of ["/status/updates", "/status/login", "/nowhere"]) {
+      const chunks = new Array<Buffer>(16).fill(Buffer.alloc(1024 * 1024, " "));
+      const head = post([`Content-Length: ${4 * MAX_BODY_BYTES}`], "", path);
+      const said = await harmless(() => say(place.port, [head, ...chunks], { untilClosed: true }));
+      expect([path, said.status, errorOf(said), said.closed]).toEqual([path, 413, "too_large", true]);
+      expect(said.sentBytes).toBe(head.length + 4 * MAX_BODY_BYTES);
+    }
+  });
+
   test("chunks of another type: 415, without reading them", async () => {
     const chunk = Buffer.from(`10000\r\n${" ".repeat(65_536)}\r\n`);
     const head = post(["Transfer-Encoding: chunked"], "").replace("application/json", "text/plain");
