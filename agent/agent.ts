@@ -7,6 +7,7 @@ import type { Log } from "../shared/log.ts";
 import { PskSource } from "../shared/psk_source.ts";
 import type { Report } from "../shared/report.ts";
 import { VERSION } from "../shared/version.ts";
+import { short } from "./collect/section.ts";
 import { bootId, uptimeSeconds } from "./collect/system.ts";
 import { Delivery } from "./deliver.ts";
 import { Discovery } from "./discover.ts";
@@ -119,7 +120,7 @@ export async function openAgent(
             outbox_bytes: outbox.bytes,
             outbox_limit_bytes: outbox.limit,
             relay_refused: { ...relay.refused },
-            psk_error: psk.status.error?.message.slice(0, 200) ?? null,
+            psk_error: psk.status.error === null ? null : short(psk.status.error.message),
           },
         },
         sections,

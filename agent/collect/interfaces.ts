@@ -1,6 +1,6 @@
 // Owns the interfaces collector: `ip -j -d -s addr` where iproute2 is there, else /sys/class/net with node:os. Interfaces
 // that are down are in it; veths without an address are a count.
-import { canonicalAddress, canonicalMac } from "../../shared/net.ts";
+import { canonicalAddress, canonicalInterfaceAddress, canonicalMac } from "../../shared/net.ts";
 import type { Interface, InterfaceKind, Tunnel } from "../../shared/report.ts";
 import { failure, type Host } from "../host.ts";
 import { counter, cut, parseJson, type Section, short } from "./section.ts";
@@ -100,8 +100,9 @@ export function parseIpAddr(text: string): Interfaces | null {
     }
     const addresses: string[] = [];
     for (const { local, prefixlen } of item.addr_info ?? []) {
-      const address = local === undefined ? null : canonicalAddress(local);
-      if (address !== null && typeof prefixlen === "number") addresses.push(`${address}/${prefixlen}`);
+      // Of ::ffff:a.b.c.d the length is an IPv6 one: what the wire cannot say is left out, for it would refuse the report.
+      const address = local === undefined ? null : canonicalInterfaceAddress(`${local}/${prefixlen}`);
+      if (address !== null) addresses.push(address);
     }
     if (kind === "veth" && addresses.length === 0) {
       veths++;
@@ -186,9 +187,8 @@ async function fromSys(host: Host): Promise<Interfaces> {
       type === ARPHRD_LOOPBACK ? "loopback" : device.length > 0 ? "physical" : (KINDS[devtype ?? ""] ?? "virtual");
     if (tunFlags !== null) kind = (Number(tunFlags) & 1) === 1 ? "tun" : "tap"; // IFF_TUN
     const addresses = (known[name] ?? []).flatMap(({ cidr }) => {
-      const [text, length] = (cidr ?? "").split("/");
-      const address = canonicalAddress(text!.split("%")[0]!);
-      return address === null ? [] : [`${address}/${length}`];
+      const address = canonicalInterfaceAddress((cidr ?? "").replace(/%[^/]*/, ""));
+      return address === null ? [] : [address];
     });
     if (kind === "virtual" && type === ARPHRD_ETHER && (await at("iflink")) !== (await at("ifindex"))) kind = "veth";
     if (kind === "veth" && addresses.length === 0) {

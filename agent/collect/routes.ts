@@ -107,11 +107,13 @@ export function parseProcIpv6Route(text: string): { routes: Route[]; problems: n
     }
     const rejects = (flags & RTF_REJECT) !== 0;
     // Local and anycast ones, what lo has (but rejects, which all lie there), link-local and multicast are of no interest.
+    // Nor is ::ffff:0:0/96, which Red Hat's scripts reject here: no IPv4 packet meets it, and as a.b.c.d it would read so.
     if (
       (flags & (RTF_LOCAL | RTF_ANYCAST)) !== 0 ||
       (name === "lo" && (!rejects || metricHex === NULL_ENTRY_METRIC)) ||
       value >> 120n === 0xffn ||
-      value >> 118n === 0x3fan
+      value >> 118n === 0x3fan ||
+      value >> 32n === 0xffffn
     )
       continue;
     routes.push({
@@ -156,6 +158,7 @@ export function parseIpRoute(text: string, family: 4 | 6): Route[] | null {
           : "::/0"
         : canonicalPrefix(item.dst);
     if (destination === null || destination === "fe80::/64" || destination.startsWith("ff00:")) continue;
+    if (family === 6 && !destination.includes(":")) continue; // ::ffff:0:0/96, as below
     const gateway = item.gateway ?? item.via?.host;
     const mtu = item.metrics?.find((metric) => metric.mtu !== undefined)?.mtu;
     routes.push({

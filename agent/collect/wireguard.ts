@@ -22,8 +22,9 @@ function none(text: string): string | null {
   return text === "(none)" || text === "off" || text === "" ? null : text;
 }
 
+/** Seconds of it are still milliseconds that a Date holds. */
 function wholeNumber(text: string): number | null {
-  return /^[0-9]{1,15}$/.test(text) ? Number(text) : null;
+  return /^[0-9]{1,12}$/.test(text) ? Number(text) : null;
 }
 
 /** `fwmark`: `off`, or a number in hex. */

@@ -217,6 +217,14 @@ test("three rotations while it is off: refused, kept; delivered when it has the 
   expect(storedTicks()).toEqual([1, 2, 3]);
 });
 
+test("a key file of a long name that is not there: the report says so within the wire's limit, and is taken", async () => {
+  const first = await start();
+  await send(first);
+  const own = await restart(first, { PSK: "", PSK_FILE: `/tmp/${"密".repeat(150)}/key` });
+  expect(await send(own)).toBe(true);
+  expect(Buffer.byteLength(sent().at(-1)!.delivery!.psk_error!)).toBeLessThanOrEqual(255);
+});
+
 test("a report that the schema refuses is set aside and counted; the others go on, and say so", async () => {
   const own = await start();
   await send(own);

@@ -219,6 +219,17 @@ describe("kinds that the captured kernel lacks", () => {
     expect(one({ ifname: name, link_type: "ether" }).name).toBe(name);
   });
 
+  test("::ffff:a.b.c.d is a.b.c.d, with what is left of its length; what the wire cannot say is left out", () => {
+    const addresses = ["128", "120", "96", "95", "64"].map((length) => ({
+      family: "inet6",
+      local: "::ffff:10.9.9.9",
+      prefixlen: Number(length),
+    }));
+    expect(one({ ifname: "lo", addr_info: [...addresses, { local: "2001:db8::1", prefixlen: 64 }] }).addresses).toEqual(
+      ["10.9.9.9/32", "10.9.9.9/24", "10.9.9.9/0", "2001:db8::1/64"],
+    );
+  });
+
   test("veths without an address are a number; a bridge counts its ports by kind", () => {
     const veth = (ifname: string, more = {}) => ({
       ...up,

@@ -156,6 +156,16 @@ describe("/proc/net/ipv6_route, hand-written", () => {
     expect([routes.map(words), problems]).toEqual([["::/0 via fe80::1 dev eth0 metric 1024"], 0]);
   });
 
+  test("::ffff:0:0/96, which Red Hat's scripts reject, is no route of IPv4's", () => {
+    const text = row(`${"0".repeat(20)}ffff${"0".repeat(8)}`, "60", ZERO, "00000400", "00200201", "lo");
+    expect(parseProcIpv6Route(text)).toEqual({ routes: [], problems: 0 });
+    const printed = JSON.stringify([
+      { type: "unreachable", dst: "::ffff:0.0.0.0/96", dev: "lo", metric: 1024 },
+      { type: "unreachable", dst: "::/96", dev: "lo", metric: 1024 },
+    ]);
+    expect(parseIpRoute(printed, 6)!.map(words)).toEqual(['::/96 via null dev lo metric 1024 type="unreachable"']);
+  });
+
   test.each([
     ["an address of 31 digits", row(DOCUMENTATION.slice(1), "20")],
     ["a length of 129", row(DOCUMENTATION, "81")],

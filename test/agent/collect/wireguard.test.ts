@@ -178,6 +178,7 @@ describe("lines that do not fit are skipped, counted and said, without what is i
     ["a negative counter", { rx: "-1" }, "line 2: a counter is no number"],
     ["a counter of 21 digits", { tx: "1".repeat(21) }, "line 2: a counter is no number"],
     ["a handshake with a point", { handshake: "1.5" }, "line 2: a counter is no number"],
+    ["a handshake beyond what a Date holds", { handshake: "9000000000000" }, "line 2: a counter is no number"],
     ["a prefix of /33", { allowed: "10.0.0.0/33" }, "line 2: an AllowedIP is no prefix"],
     ["an address that is none", { allowed: "999.1.1.1/32" }, "line 2: an AllowedIP is no prefix"],
     ["an endpoint without port", { endpoint: "192.0.2.1" }, "line 2: its endpoint is none"],
