@@ -74,21 +74,36 @@ async function fetchFile(path: string): Promise<Fetched> {
   return checked.ok ? checked : failed("unusable", `${path}: ${checked.message}`);
 }
 
-async function fetchDns(name: string, servers: string[] | null): Promise<Fetched> {
+/** A resolver that cannot say: the next may (RFC 1035, 7.2). node:dns passes over the silent alone. */
+const LAME = new Set(["ESERVFAIL", "EREFUSED", "ENOTIMP"]);
+
+/** The strings of the name's TXT records. @throws Error with a `code` of node:dns */
+async function resolveTxt(name: string, servers: string[] | null): Promise<string[]> {
   // Loaded by who asks: it is 3 MB of a router's memory.
   const { Resolver } = await import("node:dns/promises");
-  const resolver = new Resolver({ timeout: DNS_TIMEOUT_MS, tries: DNS_TRIES });
+  for (let asked = servers; ;) {
+    const resolver = new Resolver({ timeout: DNS_TIMEOUT_MS, tries: DNS_TRIES });
+    try {
+      if (asked !== null) resolver.setServers(asked);
+      // The resolver's own timeout is not always kept (retries over several servers): this bound is.
+      const records = await Promise.race([
+        resolver.resolveTxt(name),
+        Bun.sleep(DNS_TIMEOUT_MS * DNS_TRIES * Math.max(1, asked?.length ?? 2) + 1000).then(() => {
+          resolver.cancel();
+          throw Object.assign(new Error("no answer in time"), { code: "ETIMEOUT" });
+        }),
+      ]);
+      return records.flat();
+    } catch (error) {
+      asked = (asked ?? resolver.getServers()).slice(1);
+      if (asked.length === 0 || !LAME.has((error as { code?: string }).code ?? "")) throw error;
+    }
+  }
+}
+
+async function fetchDns(name: string, servers: string[] | null): Promise<Fetched> {
   try {
-    if (servers !== null) resolver.setServers(servers);
-    // The resolver's own timeout is not always kept (retries over several servers): this bound is.
-    const records = await Promise.race([
-      resolver.resolveTxt(name),
-      Bun.sleep(DNS_TIMEOUT_MS * DNS_TRIES * Math.max(1, servers?.length ?? 2) + 1000).then(() => {
-        resolver.cancel();
-        throw Object.assign(new Error("no answer in time"), { code: "ETIMEOUT" });
-      }),
-    ]);
-    const selected = selectPsk(records.flat());
+    const selected = selectPsk(await resolveTxt(name, servers));
     if (selected.ok) return selected;
     return { ok: false, error: { reason: selected.reason, message: `TXT ${name}: ${selected.message}` } };
   } catch (error) {

@@ -326,6 +326,21 @@ async function freePort(): Promise<number> {
   }
 }
 
+// RCODEs (RFC 1035, 4.1.1).
+const [SERVFAIL, NXDOMAIN, REFUSED] = [2, 3, 5] as const;
+
+/** A resolver on loopback that gives every question back as an answer with this RCODE. */
+async function failingResolver(port: number, code: number): Promise<{ close(): void }> {
+  const socket = createSocket("udp4");
+  socket.on("message", (question, { port: from, address }) => {
+    const answer = Buffer.from(question);
+    answer.writeUInt16BE(0x8180 | code, 2);
+    socket.send(answer, from, address);
+  });
+  await new Promise<void>((resolve) => socket.bind(port, "127.0.0.1", resolve));
+  return socket;
+}
+
 describeWith(["dnsmasq"], "DNS (dnsmasq)", () => {
   test("tagged among other records; rotates; NXDOMAIN, two candidates and silence keep the key", async () => {
     const { directory, source } = fresh();
@@ -366,19 +381,41 @@ describeWith(["dnsmasq"], "DNS (dnsmasq)", () => {
     const server = await dnsmasq(port, directory, [`kattila-psk=${KEYS[0]}`]);
     await ring.start();
     await server.stop();
-    // The question again as an answer with RCODE 2 (RFC 1035, 4.1.1).
-    const failing = createSocket("udp4");
-    failing.on("message", (question, { port: from, address }) => {
-      const answer = Buffer.from(question);
-      answer.writeUInt16BE(0x8182, 2);
-      failing.send(answer, from, address);
-    });
-    await new Promise<void>((resolve) => failing.bind(port, "127.0.0.1", resolve));
+    const failing = await failingResolver(port, SERVFAIL);
     await ring.refresh();
     failing.close();
     expect(ring.psks).toEqual([KEYS[0]!]);
     expect(ring.status.error?.reason).toBe("unavailable");
   }, 30_000);
+
+  test.each([
+    ["SERVFAIL", SERVFAIL],
+    ["REFUSED", REFUSED],
+  ])(
+    "a resolver that says %s does not keep us from the next; one that knows of no such name is believed",
+    async (_name, code) => {
+      const { directory, source } = fresh();
+      const good = await freePort();
+      const server = await dnsmasq(good, directory, [`kattila-psk=${KEYS[0]}`]);
+      const lame = await freePort(); // another: that one is taken now
+      const ring = source({
+        kind: "dns",
+        name: "kattila.test",
+        servers: [`127.0.0.1:${lame}`, `127.0.0.1:${lame}`, `127.0.0.1:${good}`],
+      });
+      let failing = await failingResolver(lame, code);
+      await ring.start();
+      await ring.refresh();
+      failing.close();
+      expect([ring.current, ring.status.error]).toEqual([KEYS[0]!, null]);
+      failing = await failingResolver(lame, NXDOMAIN);
+      await ring.refresh();
+      failing.close();
+      expect(ring.status.error?.reason).toBe("none");
+      await server.stop();
+    },
+    30_000,
+  );
 
   test("down at start: the ring serves; with none at all it asks again until there is one", async () => {
     const { directory, source } = fresh();
