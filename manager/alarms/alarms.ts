@@ -528,6 +528,8 @@ export class Alarms {
     }
     for (const { key, members } of sitesDown(contacts, (agentId) => siteKeys(agentId, topology))) {
       const agents = members.map((contact) => contact.agentId).sort();
+      // Said already: whose own alarm has opened beneath it is still one of those that fell silent together.
+      if (agents.every((agentId) => this.#siteDown(agentId) !== undefined)) continue;
       this.#ledger.present(
         RULE_OF.get("site_down")!,
         subjects.site(key),
@@ -594,6 +596,11 @@ export class Alarms {
     const cutOff = this.#ledger.recent(keyOf("manager_isolated", subjects.manager))?.resolved_at ?? null;
     const patient = cutOff === null ? 0 : cutOff + this.#graceMs(heard.intervalMs);
     return Math.max(heard.at + DOWN_INTERVALS * heard.intervalMs, patient);
+  }
+
+  /** The open alarm of the site that an agent fell silent with. */
+  #siteDown(agentId: string): AlarmRow | undefined {
+    return this.#ledger.ofAgent(agentId).find((row) => row.code === "site_down" && isOpen(row));
   }
 
   #causesOfSilence(agentId: string, topology: TopologyReader): Key[] {

@@ -55,7 +55,7 @@ export function siteKeys(agentId: string, topology: TopologyReader): string[] {
   return [...keys];
 }
 
-/** Sites all of whose agents fell silent together, each with its members; a set of members counts once. */
+/** Sites all of whose agents fell silent together, each with its members; a set of members within another's is no site of its own. */
 export function sitesDown(
   contacts: readonly Contact[],
   keysOf: (agentId: string) => readonly string[],
@@ -68,15 +68,9 @@ export function sitesDown(
     for (const key of keysOf(contact.agentId)) members.set(key, [...(members.get(key) ?? []), contact]);
   }
   const found: { key: string; members: Contact[] }[] = [];
-  const seen = new Set<string>();
-  for (const [key, of] of [...members].sort(([a], [b]) => (a < b ? 1 : -1))) {
+  for (const [key, of] of [...members].sort(([a, ofA], [b, ofB]) => ofB.length - ofA.length || (a < b ? 1 : -1))) {
     if (of.length < SITE_AGENTS || !of.every((contact) => silent.has(contact))) continue;
-    const ids = of
-      .map((contact) => contact.agentId)
-      .sort()
-      .join();
-    if (seen.has(ids)) continue;
-    seen.add(ids);
+    if (found.some((larger) => of.every((contact) => larger.members.includes(contact)))) continue;
     found.push({ key, members: of });
   }
   return found;

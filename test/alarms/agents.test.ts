@@ -267,6 +267,47 @@ tables("site_down", [
     ],
   },
   {
+    name: "three behind one address, two of them behind one gateway as well: one alarm with all three, also when theirs have opened",
+    agents: ["a", "b", "c", "d", "e", "f", "g"],
+    steps: [
+      {
+        act: (world) => {
+          for (const agent of ["e", "f", "g"]) behind(world, agent, "203.0.113.7");
+          for (const agent of ["f", "g"]) defaultRoute(world, agent);
+        },
+        pass: 60,
+        open: [],
+      },
+      {
+        act: (world) => {
+          for (const agent of ["e", "f", "g"]) world.speaking.delete(agent);
+        },
+        pass: 120,
+        open: ["site_down site:address 203.0.113.7"],
+        told: ["site_down open critical"],
+      },
+      {
+        pass: 1200,
+        open: [
+          "agent_down agent:e < site_down",
+          "agent_down agent:f < site_down",
+          "agent_down agent:g < site_down",
+          "site_down site:address 203.0.113.7",
+        ],
+        told: ["site_down open critical"],
+        check: (world) => expect(world.row("site_down").message).toContain("all 3 agents"),
+      },
+      {
+        act: (world) => {
+          for (const agent of ["e", "f", "g"]) world.speaking.add(agent);
+        },
+        pass: 31,
+        open: [],
+        told: ["site_down open critical", "site_down resolved critical"],
+      },
+    ],
+  },
+  {
     name: "one of those at the address is still heard: none, and each is down by itself",
     agents: ["a", "b", "c", "d", "e", "f"],
     steps: [
