@@ -1,7 +1,7 @@
 // Owns the state table of WireGuard edges (2-topology.md): from what both ends say to a state and its cause. Pure: time
 // comes in by the moments of the reports and by whether an end is fresh.
 import type { EdgeCause, EdgeState, TopologyEdge } from "../../shared/api.ts";
-import { type PeerMemory, SESSION_SECONDS } from "./window.ts";
+import { ORDER_MS, type PeerMemory, SESSION_SECONDS } from "./window.ts";
 
 /** Beyond the session's life: a handshake that is only late has come by then. */
 const LATE_SECONDS = 240;
@@ -81,9 +81,17 @@ export function judge(a: EndWord, b: EndWord, neverSince: number | null, remembe
   const judgement = byCounters(a, b, neverSince, remembered);
   // Faults at an end itself say more than what they lead to.
   if (wordA?.loops === true || wordB?.loops === true) return { ...judgement, cause: "tunnel_loop" };
-  if (wordA !== null && wordA.hasEndpoint && wordA.memory.isSilent) return { ...judgement, cause: "cannot_send_a" };
-  if (wordB !== null && wordB.hasEndpoint && wordB.memory.isSilent) return { ...judgement, cause: "cannot_send_b" };
+  const handshake = newestHandshake(a.listed?.memory ?? null, b.listed?.memory ?? null);
+  const isSilent = (word: EndWord["listed"]) =>
+    word !== null && word.hasEndpoint && word.memory.isSilent && !isOvertaken(word.memory, handshake);
+  if (isSilent(wordA)) return { ...judgement, cause: "cannot_send_a" };
+  if (isSilent(wordB)) return { ...judgement, cause: "cannot_send_b" };
   return judgement;
+}
+
+/** A handshake that the other end told of came after this end's last report: what failed here until then does so no more. */
+function isOvertaken(memory: PeerMemory, handshake: number | null): boolean {
+  return handshake !== null && handshake > memory.observedAt + ORDER_MS;
 }
 
 /** An interface that its host does not show, while the other end goes on shaking hands with it, is somewhere. */
@@ -102,9 +110,11 @@ function byCounters(a: EndWord, b: EndWord, neverSince: number | null, remembere
   const failed = handshake === null ? "never" : "stale";
   const keepalive = Math.max(knownA?.memory.keepalive ?? 0, knownB?.memory.keepalive ?? 0);
 
+  const unanswered = (word: EndWord["listed"]) =>
+    word === null || isOvertaken(word.memory, handshake) ? Infinity : (word.memory.unansweredSince ?? Infinity);
   const unansweredSince = Math.min(
-    wordA?.memory.unansweredSince ?? Infinity,
-    wordB?.memory.unansweredSince ?? Infinity,
+    unanswered(wordA),
+    unanswered(wordB),
     remembered !== null && (handshake === null || handshake <= remembered.since) ? remembered.since : Infinity,
   );
   if (unansweredSince !== Infinity) return { state: failed, cause: decide(a, b, unansweredSince, at, remembered) };

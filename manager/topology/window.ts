@@ -16,7 +16,7 @@ const UNANSWERED_BYTES = 140;
 /** Healthy handshakes lie 120 s apart (REKEY_AFTER_TIME); this leaves room for reports that come late. */
 const SHORT_HANDSHAKE_MS = 90_000;
 /** Two agents' samples are ordered by the manager's clock only as far as the network's delay allows. */
-const ORDER_MS = 2_000;
+export const ORDER_MS = 2_000;
 
 /** The most that keepalives of this period (0: off) take in so many seconds. */
 function keepaliveBytes(seconds: number, keepalive: number): number {

@@ -53,6 +53,24 @@ describe("state: the first row that fits", () => {
     expect(place.scene.edge().a.handshake_age_s).toBeLessThan(120);
   });
 
+  test("a handshake that the other end tells of, after this end's last report, answers what was unanswered until then", () => {
+    const place = pair({ keepaliveA: 25, keepaliveB: 25 });
+    const { scene, ab, ba } = place;
+    working(place);
+    scene.rounds(9, () => {
+      for (const end of [ab, ba]) end.tx_bytes += ATTEMPTS;
+    });
+    expect(scene.edge()).toMatchObject({ state: "stale", cause: "nothing_returns" });
+    scene.now += 10_000;
+    scene.shake(ab, ba, 2);
+    scene.report(place.b);
+    // a's word is 10 s old; not "a→b blocked", for b heard a and was answered.
+    expect(scene.edge()).toMatchObject({ state: "up", reason: null });
+    scene.now += 10_000;
+    scene.report(place.a);
+    expect(scene.state()).toBe("up");
+  });
+
   test("unanswered, and there was no handshake → never", () => {
     const place = pair();
     place.scene.rounds(3, (round) => (place.ab.tx_bytes += round === 0 ? 0 : ATTEMPTS));
