@@ -1,6 +1,15 @@
 // Owns the words in which the manager's parts speak to each other: what ingest hands to topology and alarms, what they
 // hand back, and what is committed. Types only: no I/O, no logic.
-import type { Alarm, EdgeState, Event, Severity, TopologyEdge, TopologyNetwork, TopologyNode } from "../shared/api.ts";
+import type {
+  Alarm,
+  EdgeCause,
+  EdgeState,
+  Event,
+  Severity,
+  TopologyEdge,
+  TopologyNetwork,
+  TopologyNode,
+} from "../shared/api.ts";
 import type { Report } from "../shared/report.ts";
 
 /** An agent as the manager knows it. Identity and configuration; what a report says lives in `report`. */
@@ -54,7 +63,7 @@ export type NewEvent = {
 };
 
 /** A WireGuard edge by its ends' nodes. */
-export type NetworkLink = { id: string; a: string; b: string; state: EdgeState };
+export type NetworkLink = { id: string; a: string; b: string; state: EdgeState; cause: EdgeCause | null };
 
 /** What alarms, path and views read of the inferred state. Every call answers from memory. */
 export type TopologyReader = {

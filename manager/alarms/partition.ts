@@ -1,7 +1,8 @@
 // Owns the question whether a WireGuard network still holds together: parts that have an agent which reports, and the
 // broken edges between them. Pure.
-import { PROBLEM_STATES, type TopologyEdge } from "../../shared/api.ts";
+import type { TopologyEdge } from "../../shared/api.ts";
 import type { NetworkLink, TopologyReader } from "../model.ts";
+import { passes } from "../topology/state.ts";
 import { labels } from "./names.ts";
 
 export type Parts = {
@@ -14,11 +15,6 @@ export type Parts = {
   /** Broken edges whose ends are in two of the parts. */
   crossing: TopologyEdge[];
 };
-
-/** lossy passes packets, badly; the other problem states pass none. */
-function passes({ state }: NetworkLink): boolean {
-  return state === "lossy" || !PROBLEM_STATES.includes(state);
-}
 
 /**
  * The parts of a network; null when all agents that report are in one. Nodes that do not report (foreign ones, agents that

@@ -1,7 +1,7 @@
 // Owns which WireGuard interfaces are one network, what it is called, and in how many parts working links leave it. A
 // link joins two networks (the smaller is relabelled); one that ends may split its network: that is looked at later,
 // at most once a second. Pure.
-import { PROBLEM_STATES, type TopologyNetwork } from "../../shared/api.ts";
+import type { TopologyNetwork } from "../../shared/api.ts";
 import {
   contains,
   familyBits,
@@ -13,16 +13,12 @@ import {
 } from "../../shared/net.ts";
 import { type Link, Network, type Seat } from "./memory.ts";
 import { cachedPrefix } from "./prefixes.ts";
+import { passes } from "./state.ts";
 
 /** Prefixes listed of one network. */
 const MAX_PREFIXES = 8;
 /** Host addresses alone: the prefix that covers them all is its name, unless it is shorter than this. */
 const MIN_NAME_LENGTH = 8;
-
-/** lossy passes packets, badly; the other problem states pass none. */
-export function passes(link: Link): boolean {
-  return link.state === "lossy" || !PROBLEM_STATES.includes(link.state);
-}
 
 /** Whether they have an address or a prefix in common; fe80:: says nothing. */
 function sharesAddress(a: Seat, b: Seat): boolean {

@@ -1,6 +1,6 @@
 // Owns the state table of WireGuard edges (2-topology.md): from what both ends say to a state and its cause. Pure: time
 // comes in by the moments of the reports and by whether an end is fresh.
-import type { EdgeCause, EdgeState, TopologyEdge } from "../../shared/api.ts";
+import { type EdgeCause, type EdgeState, PROBLEM_STATES, type TopologyEdge } from "../../shared/api.ts";
 import { ORDER_MS, type PeerMemory, SESSION_SECONDS } from "./window.ts";
 
 /** Beyond the session's life: a handshake that is only late has come by then. */
@@ -45,6 +45,12 @@ const UNTROUBLED: ReadonlySet<EdgeState> = new Set(["up", "late", "idle", "unuse
 /** Whether an edge's state or cause says that something is wrong. */
 export function isTroubled({ state, cause }: Pick<TopologyEdge, "state" | "cause">): boolean {
   return cause !== null || !UNTROUBLED.has(state);
+}
+
+/** Whether packets pass: badly where it is lossy, and where an end is merely out of its agent's sight; the other problem
+ * states pass none. */
+export function passes({ state, cause }: Pick<TopologyEdge, "state" | "cause">): boolean {
+  return state === "lossy" || cause === "view_unavailable" || !PROBLEM_STATES.includes(state);
 }
 
 /** Passes, as far as anyone can tell: moves between these are neither events nor history rows. */

@@ -75,7 +75,8 @@ function filled(report: Report, before: Report | null): Report {
 
 function* linksOf(network: Network): Iterable<NetworkLink> {
   for (const seat of network.seats) {
-    for (const { id, a, b, state } of seat.links.values()) if (a === seat) yield { id, a: a.node, b: b.node, state };
+    for (const { id, a, b, state, cause } of seat.links.values())
+      if (a === seat) yield { id, a: a.node, b: b.node, state, cause };
   }
 }
 

@@ -6,13 +6,16 @@ const COUNT = 300;
 const nodes = Array.from({ length: COUNT }, (_, i) => `n${i}`);
 
 /** A full mesh as a reader of one network that counts the links it was asked for; `down`: what does not pass. */
-function mesh(down: (a: number, b: number) => boolean): { reader: TopologyReader; asked: () => number } {
+function mesh(
+  down: (a: number, b: number) => boolean,
+  broken: Pick<NetworkLink, "state" | "cause"> = { state: "stale", cause: null },
+): { reader: TopologyReader; asked: () => number } {
   let asked = 0;
   function* links(): Iterable<NetworkLink> {
     for (let a = 0; a < COUNT; a++) {
       for (let b = a + 1; b < COUNT; b++) {
         asked++;
-        yield { id: `${a}-${b}`, a: `n${a}`, b: `n${b}`, state: down(a, b) ? "stale" : "up" };
+        yield { id: `${a}-${b}`, a: `n${a}`, b: `n${b}`, ...(down(a, b) ? broken : { state: "up", cause: null }) };
       }
     }
   }
@@ -41,4 +44,10 @@ test("a mesh in two halves: both parts, by name, and every broken link between t
   // Who does not report makes no part of its own.
   expect(partsOf("mesh", reader, (node) => Number(node.slice(1)) < 100)).toBeNull();
   expect(partsOf("another", reader, () => true)).toBeNull();
+});
+
+test("an interface out of its agent's sight is in no part of its own", () => {
+  const cut = (a: number) => a === 0;
+  expect(partsOf("mesh", mesh(cut, { state: "one_sided", cause: "missing_at_b" }).reader, () => true)).not.toBeNull();
+  expect(partsOf("mesh", mesh(cut, { state: "one_sided", cause: "view_unavailable" }).reader, () => true)).toBeNull();
 });

@@ -352,7 +352,7 @@ export class World {
       );
       return {
         nodes: new Set(edges.flatMap(({ a, b }) => [a.node, b.node])),
-        links: edges.map((edge) => ({ id: edge.id, a: edge.a.node, b: edge.b.node, state: edge.state })),
+        links: edges.map(({ id, a, b, state, cause }) => ({ id, a: a.node, b: b.node, state, cause })),
       };
     },
     natAddressesOf: (agentId) => {

@@ -1,6 +1,6 @@
 // Networks: which WireGuard interfaces are one, what it is called, how long it keeps its id, and in how many parts it is.
 import { expect, test } from "bun:test";
-import { type Host, peer, Scene } from "./scene.ts";
+import { type Host, pair, peer, Scene, working } from "./scene.ts";
 
 /** Joins two hosts by a tunnel on these interfaces, made where they are not there yet. */
 function join(scene: Scene, one: Host, other: Host, name: string, addresses: [string, string], otherName = name): void {
@@ -220,6 +220,17 @@ test("it keeps its id when all its members are readdressed; the name follows", (
     host.interfaces!.find(({ name }) => name === "wg0")!.addresses = [`172.20.0.${i + 1}/24`];
   scene.rounds(2);
   expect(networks(scene)).toMatchObject([{ id, name: "172.20.0.0/24" }]);
+});
+
+test("parts: an interface out of its agent's sight goes on shaking hands, and makes none", () => {
+  const { scene, b, ab, ba } = pair({ keepaliveA: 25, keepaliveB: 25 });
+  working({ scene, ab, ba });
+  b.wireguard = [];
+  scene.rounds(1);
+  expect(networks(scene)).toMatchObject([{ parts: 2 }]);
+  scene.rounds(3, () => scene.shake(ab, ba, 1));
+  expect(scene.edge()).toMatchObject({ state: "one_sided", cause: "view_unavailable" });
+  expect(networks(scene)).toMatchObject([{ parts: 1 }]);
 });
 
 test("parts: what working links connect; a break between the halves makes two, and healing one", () => {
