@@ -436,9 +436,14 @@ const ifaceGone = rule(
     const report = context.observation.report;
     const was = (kept(row, "was") as string | undefined) ?? roleBefore(context, name);
     if (was === null) return null;
+    const lost = (kept(row, "lost") as LostInterface | undefined) ?? lostInterface(context.previous, name);
     if (was === "WireGuard interface") {
       if (report.wireguard === null) return "stays";
-      if (report.wireguard.some((wg) => wg.interface === name)) return null;
+      // Back, or the same one under another name.
+      const isBack = (wg: Wireguard) =>
+        wg.interface === name ||
+        (lost.key !== null && wg.public_key === lost.key && !lost.others.includes(wg.interface));
+      if (report.wireguard.some(isBack)) return null;
     } else {
       if (report.interfaces === null) return "stays";
       if (report.interfaces.some((item) => item.name === name)) return null;
@@ -449,7 +454,7 @@ const ifaceGone = rule(
       message: `${host} has lost its ${was} ${name}`,
       lookAt: "whether it was taken down on purpose (acknowledge then), or failed to start",
       command: was === "WireGuard interface" ? on(host)`wg-quick up ${name}` : on(host)`ip link show`,
-      keep: { was },
+      keep: was === "WireGuard interface" ? { was, lost } : { was },
     });
   },
   {
@@ -460,6 +465,15 @@ const ifaceGone = rule(
     resolves: "back, or acknowledged",
   },
 );
+
+/** The key of a WireGuard interface that is gone, and who else had it then: two interfaces may share one. */
+type LostInterface = { key: string | null; others: string[] };
+
+function lostInterface(previous: Facts | null, name: string): LostInterface {
+  const key = wireguardOf(previous, name)?.key ?? null;
+  const sharers = previous?.wireguard?.filter((wg) => wg.key === key && wg.interface !== name) ?? [];
+  return { key, others: sharers.map((wg) => wg.interface) };
+}
 
 function roleBefore(context: Context, name: string): string | null {
   if (wireguardOf(context.previous, name) !== null) return "WireGuard interface";

@@ -81,14 +81,16 @@ function defaultRoute(world: World, agent: string): void {
   world.reports.get(agent)!.routes!.push({ destination: "0.0.0.0/0", gateway, interface: "eth0", metric: 0 });
 }
 
+/** What brings back what a world's agent lost. */
+const keeps = new WeakMap<World, () => void>();
+
 /** iface_gone of one interface: back; and acknowledged, for as long as it stays away. */
 function goneTable(name: string, prepare: (world: World) => void): Table[] {
   const alarm = `iface_gone interface:b/${name}`;
   const opened = "iface_gone open critical";
   const ended = "iface_gone resolved critical";
-  const backs = new WeakMap<World, () => void>();
   const goes = (world: World) => {
-    backs.set(world, keep(world, "b"));
+    keeps.set(world, keep(world, "b"));
     lose(world, "b", name);
   };
   return [
@@ -98,7 +100,7 @@ function goneTable(name: string, prepare: (world: World) => void): Table[] {
         { act: prepare, pass: 31, open: [] },
         { act: goes, pass: 31, open: [alarm], told: [opened] },
         { pass: 300, open: [alarm] },
-        { act: (world) => backs.get(world)!(), pass: 31, open: [], told: [opened, ended] },
+        { act: (world) => keeps.get(world)!(), pass: 31, open: [], told: [opened, ended] },
       ],
     },
     {
@@ -108,11 +110,18 @@ function goneTable(name: string, prepare: (world: World) => void): Table[] {
         { act: goes, pass: 31, open: [alarm] },
         { act: (world) => acknowledge(world, "iface_gone"), open: [] },
         { pass: 300, open: [], told: [opened, ended] },
-        { act: (world) => backs.get(world)!(), pass: 31, open: [] },
+        { act: (world) => keeps.get(world)!(), pass: 31, open: [] },
         { act: goes, pass: 31, open: [alarm], told: [opened, ended, opened] },
       ],
     },
   ];
+}
+
+/** Agent b's wg0 is called `name`. */
+function rename(world: World, name: string): void {
+  world.interface("b", "wg0").name = name;
+  world.reports.get("b")!.routes!.find((route) => route.interface === "wg0")!.interface = name;
+  world.wireguard("b").interface = name;
 }
 
 /** What ends by being back, or acknowledged: `away` for as long as it likes. */
@@ -155,6 +164,38 @@ function give(world: World, from: number, to: number): void {
 
 tables("back, or acknowledged", [
   ...goneTable("wg0", () => {}),
+  {
+    name: "a WireGuard interface is renamed: by its key it is there, so none is gone",
+    steps: [{ act: (world) => rename(world, "wg-site"), pass: 300, open: [], told: [] }],
+  },
+  {
+    name: "iface_gone of wg0: back under another name",
+    steps: [
+      {
+        act: (world) => {
+          keeps.set(world, keep(world, "b"));
+          lose(world, "b", "wg0");
+        },
+        pass: 31,
+        open: ["iface_gone interface:b/wg0"],
+      },
+      {
+        act: (world) => {
+          keeps.get(world)!();
+          rename(world, "wg-site");
+        },
+        pass: 31,
+        open: [],
+      },
+    ],
+  },
+  {
+    name: "iface_gone of wg0, while another interface has the same key as before",
+    steps: [
+      { act: (world) => secondInterface(world, "b", key("b")), pass: 31, open: [] },
+      { act: (world) => lose(world, "b", "wg0"), pass: 300, open: ["iface_gone interface:b/wg0"] },
+    ],
+  },
   ...goneTable("eth0", (world) => defaultRoute(world, "b")),
   ...backOrAcknowledged(
     "iface_down",
