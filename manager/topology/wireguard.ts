@@ -65,6 +65,8 @@ export class WireguardLayer {
   readonly #listers = new Map<string, Set<Arc>>();
   /** The replay at start is over. */
   settled = false;
+  /** Links that the report under way changes; null: none is. */
+  #unjudged: Set<Link> | null = null;
   /** Edges as the store had them, not met again yet, by the pair of their keys. */
   readonly #stored = new Map<string, TopologyEdge[]>();
   /** Of stored edges between the same two keys: node, interface and the key that it lists → the node it meant by that. */
@@ -142,17 +144,23 @@ export class WireguardLayer {
       this.#gone(seat, at, recheck);
       seat.heardAt = now; // its host says that it is gone
     }
+    // What a report changes is judged when all of it is in place: its links were in no state in between.
+    this.#unjudged = new Set();
     for (const arc of recheck) this.#resolve(arc, at, now);
     // Who is listed now may have listed us under a key that nobody has: that was us.
     for (const arc of recheck) {
       if (arc.seat.agent !== agent || arc.link === null) continue;
       for (const theirs of this.#meantFor(arc.seat, arc.link.other(arc.seat))) this.#resolve(theirs, at, now);
     }
+    const unjudged = this.#unjudged;
+    this.#unjudged = null;
     for (const seat of moved) this.networks.readdressed(seat);
     const layered = layeredInterfaces(effective);
     for (const seat of told)
       for (const arc of seat.arcs.values()) this.#sample(arc, report, effective, layered, at, rerouted);
     for (const seat of agent.seats) for (const link of seat.links.values()) this.judge(link, at, now);
+    for (const link of unjudged)
+      if (!link.ended && link.a.agent !== agent && link.b.agent !== agent) this.judge(link, at, now);
   }
 
   /** Judges a link anew. `at`: the moment that history gets; `now`: by which ends are fresh. */
@@ -597,7 +605,7 @@ export class WireguardLayer {
       if (wrongKey || !standing.wrongKey) {
         this.#detach(arc, at);
         arc.wrongKey = wrongKey;
-        if (former?.ended === false) this.judge(former, at, now);
+        if (former?.ended === false) this.#judgeLater(former, at, now);
         return;
       }
       standing.link = null;
@@ -612,9 +620,14 @@ export class WireguardLayer {
     link.setArc(seat, arc);
     this.dirty.add(link);
     this.around.touchNode(target.node);
-    this.judge(link, at, now);
+    this.#judgeLater(link, at, now);
     // What it was taken for before has lost its word.
-    if (former !== null && former !== link && !former.ended) this.judge(former, at, now);
+    if (former !== null && former !== link && !former.ended) this.#judgeLater(former, at, now);
+  }
+
+  #judgeLater(link: Link, at: number, now: number): void {
+    if (this.#unjudged === null) this.judge(link, at, now);
+    else this.#unjudged.add(link);
   }
 
   #target(arc: Arc, now: number): { seat: Seat; wrongKey: boolean } {
@@ -634,11 +647,11 @@ export class WireguardLayer {
       for (const agent of this.around.agentsAt(endpoint.address) ?? []) {
         if (agent === seat.agent) continue;
         for (const candidate of agent.seats) {
-          // At B's address and port; B lists us, and we lack B's key.
+          // At B's address and port; B lists us, maybe by a key from before a rekeying, and we lack B's key.
           if (
             candidate.goneSince === null &&
             candidate.port === endpoint.port &&
-            candidate.arcs.has(seat.key) &&
+            (candidate.arcs.has(seat.key) || seat.links.get(candidate)?.arcOf(candidate)?.wrongKey === true) &&
             !seat.arcs.has(candidate.key)
           ) {
             return { seat: candidate, wrongKey: true };
