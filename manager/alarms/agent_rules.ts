@@ -625,9 +625,13 @@ const keyReuse = rule(
   },
 );
 
+/** `said`: by both ends. When a key is changed at both, one of them reports of it first. */
+type WrongEnd = { agent: string; interface: string; lister: string; said: boolean };
+
 /** Agent interfaces whose key a peer lists wrongly: an edge in key_mismatch has one end whose key the other lacks. */
-function wrongEnds(context: Context, agentId: string): { agent: string; interface: string; lister: string }[] {
-  const found: { agent: string; interface: string; lister: string }[] = [];
+function wrongEnds(context: Context, agentId: string): WrongEnd[] {
+  const found: WrongEnd[] = [];
+  const heardSince = (node: string, at: number) => (context.topology.latest(node)?.observed_at ?? 0) >= at;
   for (const edge of context.topology.troubledEdgesOf(agentId)) {
     if (edge.state !== "key_mismatch") continue;
     for (const [end, other] of [
@@ -639,7 +643,9 @@ function wrongEnds(context: Context, agentId: string): { agent: string; interfac
       const lists = wireguardOf(context.factsOf(other.node), other.interface)?.peers;
       if (key === undefined || key === null || lists === undefined) continue;
       if (!lists.some((peer) => peer.key === key)) {
-        found.push({ agent: end.node, interface: end.interface, lister: other.node });
+        const since = edge.changed_at;
+        const said = edge.first_seen_at >= since || (heardSince(end.node, since) && heardSince(other.node, since));
+        found.push({ agent: end.node, interface: end.interface, lister: other.node, said });
         break;
       }
     }
@@ -671,13 +677,14 @@ const keyMismatch = rule(
       seenBy: labels(context.topology, [...listers, agent]),
       causes: clones([agent, ...listers]),
       details: { public_key: key, interface: name },
+      ...(wrong.some(({ said }) => said) ? {} : { hold: 2 }),
     };
   },
   {
     means: "Peers list another public key at a host's address and port than the one its interface has.",
     todo: "If the host's key was changed, give the new public key (in the details) to its peers; else put the old key back.",
     severity: "warning",
-    opens: "at once",
+    opens: "when both ends' reports show it, or 2 reports of one",
     resolves: "fits",
   },
 );

@@ -620,6 +620,28 @@ tables("configuration", [
       { act: (world) => void world.interface("c", "wg0").addresses.pop(), pass: 31, open: [] },
     ],
   },
+  {
+    name: "a key changed at both ends of its tunnels: one end reports of it first, and that is no key_mismatch",
+    steps: [
+      {
+        act: (world) => {
+          world.wireguard("a").public_key = key("anew");
+          for (const id of ["a-b", "a-c"]) world.set(id, "key_mismatch", { cause: "wrong_key" });
+          world.report("a");
+          for (const other of ["b", "c"]) {
+            for (const peer of world.wireguard(other).peers!)
+              if (peer.public_key === key("a")) peer.public_key = key("anew");
+          }
+          world.set("a-b", "up");
+          world.report("b");
+          world.set("a-c", "up");
+        },
+        pass: 300,
+        open: [],
+        told: [],
+      },
+    ],
+  },
 ]);
 
 tables("agents", [

@@ -239,6 +239,24 @@ test('A\'s agent changes its key → "rekeyed" on the same edge; the old key is 
   expect(scene.codes().filter((code) => code === "rekeyed")).toHaveLength(1);
 });
 
+test("both ends change their keys in one interval → the same edge, no foreign node in between, and no state that never was", () => {
+  const place = pair({ keepaliveA: 25, keepaliveB: 25 });
+  const { scene, a, b, wgA, wgB, ab, ba } = place;
+  working(place);
+  const { id } = scene.edge();
+  scene.forgetHistory();
+  wgA.public_key = ba.public_key = key("a-new");
+  wgB.public_key = ab.public_key = key("b-new");
+  scene.now += 30_000;
+  scene.report(a);
+  expect(scene.edge()).toMatchObject({ id, state: "key_mismatch" });
+  expect(scene.foreign()).toEqual([]);
+  scene.report(b);
+  expect(scene.edge()).toMatchObject({ id, state: "up" });
+  const states = scene.events.filter(({ code }) => code === "edge_state").map(({ details }) => details.to);
+  expect(states).toEqual(["key_mismatch", "up"]);
+});
+
 test("endpoint differs from every address that B has → nat: true on that end; roaming is an event, not a new edge", () => {
   const place = pair({ keepaliveA: 25, keepaliveB: 25 });
   const { scene, ab } = place;
