@@ -704,6 +704,12 @@ function networksOf(context: Context, agentId: string, name: string): Set<string
   return found;
 }
 
+/** Keys that two of these interfaces have: a configuration was copied whole. */
+function sharedKeys(context: Context, owners: readonly { agent_id: string; interface: string }[]): string[] {
+  const keys = owners.map((owner) => wireguardOf(context.factsOf(owner.agent_id), owner.interface)?.key ?? null);
+  return [...new Set(keys.filter((key, place): key is string => key !== null && keys.indexOf(key) < place))];
+}
+
 const addressDuplicate = rule(
   "address_duplicate",
   {},
@@ -736,7 +742,7 @@ const addressDuplicate = rule(
       agentId: agents[0]!,
       agents,
       seenBy: labels(context.topology, agents),
-      causes: clones(agents),
+      causes: [...clones(agents), ...sharedKeys(context, owners).map((key) => keyOf("key_reuse", subjects.key(key)))],
       details: { address, network, owners },
     };
   },

@@ -621,6 +621,32 @@ tables("configuration", [
     ],
   },
   {
+    name: "a configuration that was copied whole, key and address: one alarm, with what follows beneath",
+    steps: [
+      {
+        act: (world) => {
+          world.wireguard("c").public_key = key("a");
+          world.interface("c", "wg0").addresses = ["10.9.0.97/24"];
+        },
+        pass: 60,
+        open: [
+          "address_duplicate address:n1/10.9.0.97 < key_reuse",
+          "config interface:c/wg0 < key_reuse",
+          `key_reuse key:${key("a")}`,
+        ],
+        told: ["key_reuse open critical"],
+      },
+      {
+        act: (world) => {
+          world.wireguard("c").public_key = key("c");
+          world.interface("c", "wg0").addresses = ["10.9.0.99/24"];
+        },
+        pass: 31,
+        open: [],
+      },
+    ],
+  },
+  {
     name: "a key changed at both ends of its tunnels: one end reports of it first, and that is no key_mismatch",
     steps: [
       {
