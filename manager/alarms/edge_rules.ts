@@ -84,12 +84,24 @@ function causesOf(context: Context, edge: TopologyEdge): Key[] {
     if (end.public_key !== null) causes.push(keyOf("key_reuse", subjects.key(end.public_key)));
     causes.push(...underEnd(context, edge, end));
   }
-  for (const { edge: below } of edge.rides_on) {
-    if (below !== null && below !== edge.id) {
-      causes.push(...UNDER_EDGES.map((code) => keyOf(code, subjects.edge(below))));
-    }
+  for (const below of layersUnder(context, edge)) {
+    causes.push(...UNDER_EDGES.map((code) => keyOf(code, subjects.edge(below.id))));
+    for (const end of [below.a, below.b]) causes.push(...underEnd(context, below, end));
   }
   return causes;
+}
+
+/** What an edge rides on, layer below layer. */
+function layersUnder(context: Context, edge: TopologyEdge): TopologyEdge[] {
+  const layers = [edge];
+  for (const layer of layers) {
+    for (const { edge: id } of layer.rides_on) {
+      if (id === null || layers.some((known) => known.id === id)) continue;
+      const below = context.topology.edge(id);
+      if (below !== null) layers.push(below);
+    }
+  }
+  return layers.slice(1);
 }
 
 /** And what the same edge's own, more telling alarms explain. */

@@ -670,6 +670,34 @@ tables("configuration", [
   },
 ]);
 
+tables("layers", [
+  {
+    name: "a tunnel in a VXLAN that rides on a tunnel: the lowest that is broken is told, what it carries hangs beneath",
+    agents: ["a", "b"],
+    steps: [
+      {
+        act: (world) => {
+          const outer = world.edge("a-b");
+          const over = (node: string, name: string, edge: string) => ({ node, interface: name, edge });
+          const vxlan = { layer: "tunnel" as const, rides_on: [over("a", "wg0", "a-b"), over("b", "wg0", "a-b")] };
+          world.edgesById.set("vxlan", { ...outer, id: "vxlan", network: null, ...vxlan });
+          const rides = [over("a", "vx0", "vxlan"), over("b", "vx0", "vxlan")];
+          world.edgesById.set("inner", { ...outer, id: "inner", network: "n2", rides_on: rides });
+          for (const id of ["inner", "a-b"]) world.set(id, "stale", { cause: "undecided" });
+        },
+        pass: 90,
+        open: [
+          "partition network:n1 < peer_stale",
+          "partition network:n2 < peer_stale",
+          "peer_stale edge:a-b",
+          "peer_stale edge:inner < peer_stale",
+        ],
+        told: ["peer_stale open critical"],
+      },
+    ],
+  },
+]);
+
 tables("agents", [
   {
     name: "agent_down after 10 intervals, critical after 30; any report ends it, a late one too",
