@@ -15,6 +15,8 @@ const WINDOW_MS = 20_000;
 const UNANSWERED_BYTES = 140;
 /** Healthy handshakes lie 120 s apart (REKEY_AFTER_TIME); this leaves room for reports that come late. */
 const SHORT_HANDSHAKE_MS = 90_000;
+/** An agent's clock that gains more than this on the manager's between two reports was set: network delays are shorter. */
+const LEAP_MS = 60_000;
 /** Two agents' samples are ordered by the manager's clock only as far as the network's delay allows. */
 export const ORDER_MS = 2_000;
 
@@ -62,6 +64,8 @@ export class PeerMemory {
    * the other reported later that it still does: they were lost on the way. */
   lostBytes = 0;
 
+  /** The handshake as it was told last, in the future or not. */
+  #toldHandshakeAt: number | null = null;
   #windowAt = 0;
   #windowObservedAt = 0;
   #windowRx = 0;
@@ -79,13 +83,14 @@ export class PeerMemory {
   /** Takes the next sample. `other`: the memory of the far end for this link, where it has an agent. */
   take(sample: Sample, other: PeerMemory | null): void {
     const { collectedAt, observedAt, rx, tx } = sample;
-    const handshakeAt = sample.handshakeAt === null ? null : Math.min(sample.handshakeAt, collectedAt);
+    const handshakeAt = this.#clamped(sample);
     const first = this.samples === 0;
     const span = collectedAt - this.collectedAt;
+    const isLeap = span - (observedAt - this.observedAt) > LEAP_MS;
     const rxGrowth = rx - this.rx;
     const txGrowth = tx - this.tx;
-    // Counters that fall, or a clock set back: nothing can be said of the span between.
-    const reset = first || rxGrowth < 0 || txGrowth < 0 || span <= 0;
+    // Counters that fall, or a clock that was set: nothing can be said of the span between.
+    const reset = first || rxGrowth < 0 || txGrowth < 0 || span <= 0 || isLeap;
     const advanced =
       !first && handshakeAt !== null && (this.handshakeAt === null || handshakeAt - this.handshakeAt > ADVANCE_MS);
     const age = handshakeAt === null ? Number.POSITIVE_INFINITY : (collectedAt - handshakeAt) / 1000;
@@ -99,7 +104,10 @@ export class PeerMemory {
     this.txBps = reset ? null : (txGrowth * 8000) / span;
     // A packet received puts the keepalive off; but an attempt is answered, and data acknowledged within ten seconds: more
     // received than the other end's keepalives, and nothing sent, is no excuse.
-    const excused = alive && (other === null || rxGrowth <= keepaliveBytes(span / 1000, other.keepalive));
+    // By the other end's handshake as well: this end's clock may have been set since.
+    const isSession =
+      alive || (rxGrowth > 0 && (other?.ageAt(observedAt) ?? Number.POSITIVE_INFINITY) <= SESSION_SECONDS);
+    const excused = isSession && (other === null || rxGrowth <= keepaliveBytes(span / 1000, other.keepalive));
     if (reset || txGrowth > 0 || excused) this.#silentFrom = collectedAt;
     if (!reset && rxGrowth > 0) this.heardFrom = this.observedAt;
     if (reset) this.heardFrom = Number.NEGATIVE_INFINITY;
@@ -130,6 +138,15 @@ export class PeerMemory {
       } else this.#unansweredWindows = 0;
       this.#begin();
     }
+  }
+
+  /** A handshake in the future (the clock was set back) is one of now; the same one again is no later for that. */
+  #clamped({ collectedAt, handshakeAt }: Sample): number | null {
+    const before = this.#toldHandshakeAt;
+    this.#toldHandshakeAt = handshakeAt;
+    if (handshakeAt === null || handshakeAt <= collectedAt) return handshakeAt;
+    const isSame = before !== null && Math.abs(handshakeAt - before) <= ADVANCE_MS;
+    return Math.min(collectedAt, isSame ? (this.handshakeAt ?? collectedAt) : collectedAt);
   }
 
   #begin(): void {
@@ -164,6 +181,12 @@ export class PeerMemory {
   /** Age of the handshake at the last sample, in seconds; Infinity: never. */
   get ageSeconds(): number {
     return this.handshakeAt === null ? Number.POSITIVE_INFINITY : (this.collectedAt - this.handshakeAt) / 1000;
+  }
+
+  /** Age of the handshake at a moment of the manager's clock, in seconds; Infinity: never. */
+  ageAt(observedAt: number): number {
+    const handshake = this.handshakeObservedAt;
+    return handshake === null ? Number.POSITIVE_INFINITY : (observedAt - handshake) / 1000;
   }
 
   /** The handshake by the manager's clock; null: never. */

@@ -456,6 +456,42 @@ test("a handshake in the future → clamped", () => {
   expect(edge.latest_handshake_at).toBe(scene.now);
 });
 
+test("a clock set back: the handshake that lies in the future now is no new one at each report, nor keeps a dead tunnel up", () => {
+  const place = pair({ keepaliveA: 25, keepaliveB: 25 });
+  const { scene, a, b, ab, ba } = place;
+  working(place);
+  a.skewMs = -3_600_000;
+  const states = new Set<string>();
+  const round = (happens: () => void) => {
+    scene.rounds(1, happens);
+    states.add(scene.state());
+  };
+  for (let i = 0; i < 3; i++)
+    round(() => {
+      for (const end of [ab, ba]) {
+        end.rx_bytes += 32;
+        end.tx_bytes += 32;
+      }
+    });
+  expect([...states]).toEqual(["up"]);
+  b.speaks = false;
+  for (let i = 0; i < 3; i++) round(() => (ab.tx_bytes += 6 * 148));
+  expect([...states]).toEqual(["up", "stale"]);
+});
+
+test("a clock set forward: packets received excuse a keepalive still, though the handshake looks old", () => {
+  const place = pair({ keepaliveA: 25, keepaliveB: 25 });
+  const { scene, a, ab, ba } = place;
+  working(place);
+  a.skewMs = 200_000;
+  scene.rounds(3, () => {
+    ab.rx_bytes += 32;
+    ba.tx_bytes += 32;
+    expect(scene.edge().cause).toBeNull();
+  });
+  expect(scene.edge()).toMatchObject({ state: "up", cause: null });
+});
+
 test("an agent's wrong clock moves no handshake: it is told by the manager's", () => {
   const place = pair({ keepaliveA: 25, keepaliveB: 25 });
   const { scene, a, ab, ba } = place;
