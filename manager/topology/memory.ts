@@ -128,7 +128,7 @@ export class Link {
   loaded: { state: EdgeState | null; changedAt: number; nodes: readonly string[] } | null = null;
   ended = false;
   constructor(
-    readonly id: string,
+    public id: string,
     public a: Seat,
     public b: Seat,
     public firstSeenAt: number,
@@ -154,5 +154,9 @@ export class Network {
   partsDirty = true;
   /** A link ended: it may have fallen into two. */
   mayBeSplit = false;
-  constructor(readonly id: string) {}
+  constructor(
+    public id: string,
+    /** The store knows it by this id. */
+    readonly isStored = false,
+  ) {}
 }

@@ -49,10 +49,20 @@ export class Networks {
     if (seat.network !== null) return;
     let network = this.all.get(id);
     if (network === undefined) {
-      network = new Network(id);
+      network = new Network(id, true);
       this.all.set(id, network);
     }
     this.#join(seat, network);
+  }
+
+  /** Gives a network that was taken for a new one the id that the store knows it by. */
+  rename(network: Network, id: string): void {
+    if (network.isStored || this.all.has(id)) return;
+    this.all.delete(network.id);
+    network.id = id;
+    this.all.set(id, network);
+    this.#touch(network);
+    for (const seat of network.seats) this.relabelled(seat);
   }
 
   linked(link: Link): void {

@@ -290,7 +290,10 @@ export class WireguardLayer {
       seat.key = key;
       seat.order = null; // one that it lists may be its own now
       this.#own(seat, at, recheck);
-      for (const link of seat.links.values()) this.dirty.add(link);
+      for (const link of seat.links.values()) {
+        this.dirty.add(link);
+        if (rekeyed) this.#reclaim(link);
+      }
       if (rekeyed && !first) {
         this.around.event({
           at,
@@ -704,16 +707,7 @@ export class WireguardLayer {
       stored?.changed_at ?? at,
     );
     if (stored !== null) {
-      link.state = stored.state;
-      link.cause = stored.cause;
-      link.loaded = {
-        state: stored.state,
-        changedAt: stored.changed_at,
-        nodes: [stored.a.node, stored.b.node],
-      };
-      link.stored = edgeHash(stored);
-      if (stored.state === "stale" || stored.state === "never")
-        link.remembered = { since: stored.changed_at, cause: stored.cause };
+      this.#continue(link, stored);
       if (stored.network !== null) for (const seat of [a, b]) this.networks.adopt(seat, stored.network);
     }
     this.links.set(link.id, link);
@@ -721,6 +715,40 @@ export class WireguardLayer {
     b.links.set(a, link);
     this.networks.linked(link);
     return link;
+  }
+
+  /** A link goes on as the edge that the store had. */
+  #continue(link: Link, stored: TopologyEdge): void {
+    link.state = stored.state;
+    link.cause = stored.cause;
+    link.loaded = {
+      state: stored.state,
+      changedAt: stored.changed_at,
+      nodes: [stored.a.node, stored.b.node],
+    };
+    link.stored = edgeHash(stored);
+    if (stored.state === "stale" || stored.state === "never")
+      link.remembered = { since: stored.changed_at, cause: stored.cause };
+  }
+
+  /** The replay began before a rekeying, and the store has the edge by the keys that came then: it is this one. */
+  #reclaim(link: Link): void {
+    const arc = link.arcA ?? link.arcB;
+    if (this.#stored.size === 0 || link.stored !== null || arc === null) return;
+    const stored = this.#claim(arc, link.a, link.b);
+    if (stored === null) return;
+    if (stored.a.node === link.b.node && stored.b.node === link.a.node) {
+      [link.a, link.b] = [link.b, link.a];
+      [link.arcA, link.arcB] = [link.arcB, link.arcA];
+      link.loss = null; // it goes by the ends' places
+    }
+    this.links.delete(link.id);
+    link.id = stored.id;
+    this.links.set(link.id, link);
+    link.firstSeenAt = stored.first_seen_at;
+    link.changedAt = stored.changed_at;
+    this.#continue(link, stored);
+    if (stored.network !== null && link.a.network !== null) this.networks.rename(link.a.network, stored.network);
   }
 
   /** The stored edge of two keys, taken once. */

@@ -1,5 +1,6 @@
 // The special cases of 2-topology.md, row by row under their own words, with reports as agents send them.
 import { describe, expect, test } from "bun:test";
+import type { Observation } from "../../manager/model.ts";
 import { Topology } from "../../manager/topology/topology.ts";
 import { observed, record } from "./build.ts";
 import type { Route } from "../../shared/report.ts";
@@ -524,8 +525,8 @@ test("the same report again, or by two ways; nothing changed → no history row"
   expect(scene.events).toEqual([]);
 });
 
-/** The manager starts anew: from what it stored, then the newest report of each agent. */
-function restart(scene: Scene): void {
+/** The manager starts anew: from what it stored, then from these reports, or the newest of each agent. */
+function restart(scene: Scene, recent?: Observation[]): void {
   const kept = new Map(scene.versions.map((version) => [`${version.kind} ${version.id}`, structuredClone(version)]));
   const bodies = (kind: string) =>
     [...kept.values()].filter((version) => version.kind === kind && version.body !== null).map(({ body }) => body);
@@ -536,10 +537,20 @@ function restart(scene: Scene): void {
     scene.now,
   );
   scene.forgetHistory();
-  for (const host of scene.hosts) {
-    const replayed = observed(scene.reportOf(host), scene.now);
-    scene.keep(scene.topology.observe(replayed, scene.now, { replay: true }));
+  for (const replayed of recent ?? scene.hosts.map((host) => observed(scene.reportOf(host), scene.now))) {
+    scene.keep(scene.topology.observe(replayed, replayed.received_at, { replay: true }));
   }
+}
+
+/** Whatever the scene's hosts report from now on. */
+function overheard({ topology }: Scene): Observation[] {
+  const heard: Observation[] = [];
+  const observe = topology.observe.bind(topology);
+  topology.observe = (observation, now, options) => {
+    heard.push(structuredClone(observation));
+    return observe(observation, now, options);
+  };
+  return heard;
 }
 
 test("a restart finds its edges and networks by their keys: same ids, same first sight, no row", () => {
@@ -557,6 +568,26 @@ test("a restart finds its edges and networks by their keys: same ids, same first
     changed_at: before.changed_at,
   });
   expect(scene.versions.filter(({ kind }) => kind !== "node")).toEqual([]);
+});
+
+test("a restart so soon that its replay begins before a rekeying: the same edge and network, no row", () => {
+  for (const rekeyed of ["a", "b", "both"]) {
+    const place = pair({ keepaliveA: 25, keepaliveB: 25 });
+    const { scene, wgA, wgB, ab, ba } = place;
+    const heard = overheard(scene);
+    working(place, 8);
+    if (rekeyed !== "b") wgA.public_key = ba.public_key = key("a-new");
+    if (rekeyed !== "a") wgB.public_key = ab.public_key = key("b-new");
+    working(place, 4);
+    const before = scene.edge();
+    scene.now += 10_000;
+    restart(scene, heard);
+    working(place);
+    const { id, network, first_seen_at, changed_at } = before;
+    expect(scene.edge()).toMatchObject({ id, network, first_seen_at, changed_at, state: "up" });
+    expect(scene.topology.view(scene.now).networks.map((item) => item.id)).toEqual([network!]);
+    expect(scene.versions.filter(({ kind }) => kind !== "node")).toEqual([]);
+  }
 });
 
 test("an edge that fails and heals after a restart is up since it healed", () => {
