@@ -1,6 +1,6 @@
 // Owns the objects that inference keeps between reports: agents, WireGuard interfaces ("seats", an agent's or a foreign
 // peer's), what each lists ("arcs"), and the links between two seats. Data only; wireguard.ts changes them.
-import type { EdgeCause, EdgeState } from "../../shared/api.ts";
+import type { EdgeCause, EdgeState, TopologyEdge } from "../../shared/api.ts";
 import { type Endpoint, parseEndpoint } from "../../shared/net.ts";
 import type { Peer, Report } from "../../shared/report.ts";
 import type { AgentRecord, Observation } from "../model.ts";
@@ -125,7 +125,7 @@ export class Link {
   /** Since when history has it. */
   storedAt = Number.NEGATIVE_INFINITY;
   /** As the store had it: a replay that comes to the same state keeps the moment, and of a key's owners picks the same. */
-  loaded: { state: EdgeState | null; changedAt: number; nodes: readonly string[] } | null = null;
+  loaded: { state: EdgeState | null; changedAt: number; nodes: readonly string[]; edge: TopologyEdge } | null = null;
   ended = false;
   constructor(
     public id: string,
@@ -157,6 +157,6 @@ export class Network {
   constructor(
     public id: string,
     /** The store knows it by this id. */
-    readonly isStored = false,
+    public isStored = false,
   ) {}
 }

@@ -37,6 +37,8 @@ export class Networks {
   readonly all = new Map<string, Network>();
   /** Those whose shown form may have changed. */
   readonly dirty = new Set<Network>();
+  /** The replay at start is over. */
+  settled = false;
 
   constructor(
     private readonly newId: () => string,
@@ -60,6 +62,7 @@ export class Networks {
     if (network.isStored || this.all.has(id)) return;
     this.all.delete(network.id);
     network.id = id;
+    network.isStored = true;
     this.all.set(id, network);
     this.#touch(network);
     for (const seat of network.seats) this.relabelled(seat);
@@ -161,7 +164,10 @@ export class Networks {
   }
 
   #merge(one: Network, two: Network): void {
-    const [large, small] = one.seats.size >= two.seats.size ? [one, two] : [two, one];
+    // While the replay puts it together again, the one that the store knows goes on.
+    const weight = ({ isStored, seats }: Network) =>
+      isStored && !this.settled ? Number.POSITIVE_INFINITY : seats.size;
+    const [large, small] = weight(one) >= weight(two) ? [one, two] : [two, one];
     for (const seat of small.seats) this.#join(seat, large);
     small.seats.clear();
     large.mayBeSplit ||= small.mayBeSplit;

@@ -337,7 +337,7 @@ export class Topology implements TopologyReader {
       for (const seat of agent.seats)
         for (const link of [...seat.links.values()]) this.#wireguard.judge(link, now, now);
     }
-    this.#wireguard.settled = true;
+    this.#wireguard.settled = this.#wireguard.networks.settled = true;
     this.#physical.recover((id) => this.#agents.get(id) ?? null, now);
     for (const edge of [...this.#wireguard.unclaimed(), ...this.#plain.unclaimed()])
       this.#orphans.push({ kind: "edge", id: edge.id });
@@ -501,8 +501,10 @@ export class Topology implements TopologyReader {
   }
 
   #networkVersion(versions: Version[], network: Network, at: number): void {
-    const lives = this.#wireguard.networks.all.get(network.id) === network;
-    this.#networkBody(versions, network.id, lives ? networkView(network) : null, at);
+    const living = this.#wireguard.networks.all.get(network.id);
+    // One that went on under the id of another, which it took up, speaks for itself.
+    if (living !== undefined && living !== network) return;
+    this.#networkBody(versions, network.id, living === undefined ? null : networkView(network), at);
   }
 
   #networkBody(versions: Version[], id: string, body: TopologyNetwork | null, at: number): void {

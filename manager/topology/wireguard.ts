@@ -22,6 +22,11 @@ export function pairOf(a: string, b: string): string {
   return a < b ? `${a} ${b}` : `${b} ${a}`;
 }
 
+/** Whether a stored edge, which keeps its orientation, has this seat for its second end. */
+function isTurned(stored: TopologyEdge, a: Seat): boolean {
+  return stored.a.node !== a.node && stored.a.public_key !== a.key;
+}
+
 const NO_ARCS: ReadonlyMap<string, Arc> = new Map();
 
 function sameList(a: readonly string[], b: readonly string[]): boolean {
@@ -84,11 +89,7 @@ export class WireguardLayer {
 
   /** Edges that memory should find again by their keys. */
   remember(edges: Iterable<TopologyEdge>): void {
-    for (const edge of edges) {
-      if (edge.a.public_key === null || edge.b.public_key === null) continue;
-      const pair = pairOf(edge.a.public_key, edge.b.public_key);
-      this.#stored.set(pair, [...(this.#stored.get(pair) ?? []), edge]);
-    }
+    for (const edge of edges) this.#keep(edge);
     for (const edges of this.#stored.values()) {
       if (edges.length < 2) continue;
       for (const { a, b, observed_by } of edges) {
@@ -101,6 +102,12 @@ export class WireguardLayer {
         }
       }
     }
+  }
+
+  #keep(edge: TopologyEdge): void {
+    if (edge.a.public_key === null || edge.b.public_key === null) return;
+    const pair = pairOf(edge.a.public_key, edge.b.public_key);
+    this.#stored.set(pair, [...(this.#stored.get(pair) ?? []), edge]);
   }
 
   /** Stored edges that nothing claimed: nobody lists them any more. */
@@ -696,9 +703,7 @@ export class WireguardLayer {
 
   #newLink(a: Seat, b: Seat, arc: Arc, at: number): Link {
     const stored = this.#claim(arc, a, b);
-    // A stored edge keeps its orientation.
-    const swap = stored !== null && stored.a.node !== a.node && stored.a.public_key !== a.key;
-    const [first, second] = swap ? [b, a] : [a, b];
+    const [first, second] = stored !== null && isTurned(stored, a) ? [b, a] : [a, b];
     const link = new Link(
       stored?.id ?? this.around.newId(),
       first,
@@ -725,6 +730,7 @@ export class WireguardLayer {
       state: stored.state,
       changedAt: stored.changed_at,
       nodes: [stored.a.node, stored.b.node],
+      edge: stored,
     };
     link.stored = edgeHash(stored);
     if (stored.state === "stale" || stored.state === "never")
@@ -737,7 +743,7 @@ export class WireguardLayer {
     if (this.#stored.size === 0 || link.stored !== null || arc === null) return;
     const stored = this.#claim(arc, link.a, link.b);
     if (stored === null) return;
-    if (stored.a.node === link.b.node && stored.b.node === link.a.node) {
+    if (isTurned(stored, link.a)) {
       [link.a, link.b] = [link.b, link.a];
       [link.arcA, link.arcB] = [link.arcB, link.arcA];
       link.loss = null; // it goes by the ends' places
@@ -786,6 +792,11 @@ export class WireguardLayer {
   #end(link: Link, _at: number): void {
     link.ended = true;
     this.links.delete(link.id);
+    if (!this.settled && link.loaded !== null) {
+      // It ended before the store's edge began: that one is still to come.
+      this.#keep(link.loaded.edge);
+      link.stored = null;
+    }
     link.a.links.delete(link.b);
     link.b.links.delete(link.a);
     this.dirty.add(link);

@@ -590,6 +590,61 @@ test("a restart so soon that its replay begins before a rekeying: the same edge 
   }
 });
 
+test("a restart so soon that its replay holds the end of a former edge: the new one keeps its id", () => {
+  const place = pair({ keepaliveA: 25, keepaliveB: 25 });
+  const { scene, wgA, wgB, ab, ba } = place;
+  const heard = overheard(scene);
+  working(place);
+  const former = scene.edge().id;
+  [wgA.peers, wgB.peers] = [[], []];
+  scene.rounds(2);
+  [wgA.peers, wgB.peers] = [[ab], [ba]];
+  working(place, 4);
+  const { id, network } = scene.edge();
+  expect(id).not.toBe(former);
+  scene.now += 10_000;
+  restart(scene, heard);
+  working(place);
+  expect(scene.edge()).toMatchObject({ id, network });
+  expect(scene.versions.filter(({ kind }) => kind !== "node")).toEqual([]);
+});
+
+test("a restart soon after a rekeying in a mesh: edges keep orientation, and their network its id and its row", () => {
+  const scene = new Scene();
+  const names = ["a", "b", "c", "d"];
+  const hosts = names.map((name, i) => scene.host(name, `192.0.2.${i + 1}/24`));
+  const entry = (name: string) =>
+    peer(name, {
+      endpoint: `192.0.2.${names.indexOf(name) + 1}:51820`,
+      allowed_ips: [`10.9.0.${names.indexOf(name) + 1}/32`],
+    });
+  const own = hosts.map((host, i) => {
+    const others = names.filter((name) => name !== host.name);
+    return scene.wireguard(host, "wg0", host.name, [`10.9.0.${i + 1}/24`], others.map(entry));
+  });
+  const heard = overheard(scene);
+  scene.rounds(3);
+  for (const name of ["b", "c"]) {
+    own[names.indexOf(name)]!.public_key = key(`${name}-new`);
+    for (const { peers } of own)
+      for (const item of peers!) if (item.public_key === key(name)) item.public_key = key(`${name}-new`);
+    scene.rounds(3);
+  }
+  const shown = () => ({
+    edges: scene
+      .edges()
+      .map(({ id, a, b, network }) => [id, a.node, b.node, network].join(" "))
+      .sort(),
+    networks: scene.topology.view(scene.now).networks.map(({ id }) => id),
+  });
+  const before = shown();
+  scene.now += 10_000;
+  restart(scene, heard);
+  scene.rounds(2);
+  expect(shown()).toEqual(before);
+  expect(scene.versions.filter(({ kind }) => kind !== "node")).toEqual([]);
+});
+
 test("an edge that fails and heals after a restart is up since it healed", () => {
   const place = pair({ keepaliveA: 25, keepaliveB: 25 });
   const { scene, ab, ba } = place;
