@@ -27,6 +27,8 @@ import { Topology } from "./topology/topology.ts";
 /** The span of the audit log from which inference is built anew at start: its longest memory of a tunnel (three lossy
  * handshakes, 210 s of deciding) with room. */
 const REPLAY_MS = 15 * 60_000;
+/** How far back a report with a section is looked for that could not be read since: first where it is found soon. */
+const READ_SPANS_MS = [1, 24, 24 * 7].map((hours) => hours * 3_600_000);
 /** Resolved alarms younger than this are loaded: flapping counts transitions of 30 minutes and clears after 30 more. */
 const ALARM_MEMORY_MS = 60 * 60_000;
 /** Jobs in one transaction: enough to share an fsync, few enough that the first does not wait long. */
@@ -82,6 +84,20 @@ function observationOf(row: ReportRow, report: Report, highestTick: number | nul
     superseded: highestTick !== null && report.tick < highestTick,
     skew_ms: report.collected_at + age - row.received_at,
   };
+}
+
+/** Sections that inference keeps from one report to the next while they cannot be read. */
+const KEPT_SECTIONS = ["interfaces", "routes", "wireguard"] as const;
+type Kept = (typeof KEPT_SECTIONS)[number];
+
+/** Which of them a stored report lacks. */
+function unread(stored: StoredReport): Kept[] {
+  const read = parseObject(stored.data);
+  const sections = read.ok ? read.value : {};
+  return KEPT_SECTIONS.filter((name) => {
+    const items: unknown = sections[name];
+    return !Array.isArray(items) || (name === "wireguard" && items.some((item) => item?.peers === null));
+  });
 }
 
 /** Rows of agent_interfaces as a report gives them. */
@@ -172,7 +188,8 @@ export class Fleet {
     this.#windows.clear();
     this.#interfaces.clear();
     const expected = (await store.meta(EXPECTED_PEERS)) as string[] | null;
-    this.topology = new Topology(agents, await store.topologyAt(null), this.startedAt, undefined, expected ?? []);
+    const picture = await store.topologyAt(null);
+    this.topology = new Topology(agents, picture, this.startedAt, undefined, expected ?? []);
     this.alarms = new Alarms(await store.liveAlarms(ALARM_MEMORY_MS, now), await store.silences(now), this.startedAt);
     const replayed = new Set<string>();
     const highest = new Map<string, number>();
@@ -193,14 +210,26 @@ export class Fleet {
       });
       replayed.add(stored.agent_id);
     };
-    // Who was silent for long still has a last word: older than the replay, so before it.
+    // Who was silent for long still has a last word: older than the replay, so before it. What its sections lack, because
+    // they could not be read then already, is in a report that is older still.
     const recent: StoredReport[] = [];
-    for await (const stored of store.reportsSince(now - REPLAY_MS)) recent.push(stored);
-    const heard = new Set(recent.map((stored) => stored.agent_id));
-    for (const agent of agents) {
-      if (heard.has(agent.agent_id)) continue;
-      const stored = await store.latestReport(agent.agent_id);
-      if (stored !== null) replay(stored);
+    const first = new Map<string, StoredReport>();
+    for await (const stored of store.reportsSince(now - REPLAY_MS)) {
+      recent.push(stored);
+      if (!first.has(stored.agent_id)) first.set(stored.agent_id, stored);
+    }
+    // Whose sections could be read once: of an agent that may never read one, nothing is looked for.
+    const listing = new Set(
+      picture.edges.flatMap(({ layer, observed_by }) => (layer === "wireguard" ? observed_by : [])),
+    );
+    const addressed = new Set(picture.nodes.filter(({ addresses }) => addresses.length > 0).map(({ id }) => id));
+    for (const { agent_id: agentId } of agents) {
+      const stored = first.get(agentId) ?? (await store.latestReport(agentId));
+      if (stored === null) continue;
+      const lost = unread(stored).filter((name) => (name === "wireguard" ? listing : addressed).has(agentId));
+      const last = lost.length === 0 ? null : await this.#lastWith(lost, stored);
+      if (last !== null) replay(last);
+      if (!first.has(agentId)) replay(stored);
     }
     for (const stored of recent) replay(stored);
     this.alarms.begin(this.topology);
@@ -209,6 +238,20 @@ export class Fleet {
       if (report !== null) this.#interfaces.set(id, JSON.stringify(interfaceRows(id, report)));
     }
     this.#stale = false;
+  }
+
+  /** The newest report of an agent before this one that has these sections; null: none is kept. */
+  async #lastWith(sections: readonly Kept[], before: StoredReport): Promise<StoredReport | null> {
+    const { agent_id: agentId, observed_at: at } = before;
+    for (const span of READ_SPANS_MS) {
+      let found: StoredReport | null = null;
+      for await (const stored of this.store.reportsOf(agentId, at - span, at)) {
+        const lacks = unread(stored);
+        if (sections.every((name) => !lacks.includes(name))) found = stored;
+      }
+      if (found !== null) return found;
+    }
+    return null;
   }
 
   /** The agent's replay window, from the audit log the first time. */

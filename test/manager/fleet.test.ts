@@ -4,7 +4,9 @@ import { Fleet } from "../../manager/fleet.ts";
 import type { AgentRecord } from "../../manager/model.ts";
 import type { Store } from "../../manager/store/store.ts";
 import { createLog } from "../../shared/log.ts";
+import type { TopologyResponse } from "../../shared/api.ts";
 import { AGENT, OTHER, type Place, place, report, T0 } from "../store/support.ts";
+import { ground, registered } from "./support.ts";
 
 const RETIRED = "2d2f3f6e-56c1-4f6a-9f43-1a2b3c4d5e6f";
 const record = (agent_id: string, byte: number): AgentRecord => ({
@@ -81,3 +83,37 @@ test.each(["", "{", "null", "[]", '{"wireguard":5}', "\u0000"])(
     await again.close();
   },
 );
+
+test("sections that could not be read for longer than the replay reaches are still as they were", async () => {
+  const own = await ground();
+  try {
+    own.clock.at = T0;
+    const agent = await registered(own);
+    const minutes = async (count: number, over = {}) => {
+      for (let i = 0; i < count; i++) {
+        own.clock.at! += 60_000;
+        await agent.send({ interval_s: 60, ...over });
+        await own.advance();
+      }
+    };
+    const picture = async () => {
+      const { nodes, edges } = (await (await fetch(`${own.url}/status/topology`)).json()) as TopologyResponse;
+      return {
+        nodes: nodes.map(({ id, label, addresses }) => [id, label, addresses]),
+        edges: edges.map(({ id, a, b, observed_by }) => [id, a.node, a.interface, b.node, observed_by]),
+      };
+    };
+    await minutes(3);
+    await minutes(20, { wireguard: null, interfaces: null });
+    const before = await picture();
+    expect(before.edges).toHaveLength(1);
+    await own.stop();
+    await own.start();
+    await own.advance();
+    expect(await picture()).toEqual(before);
+    await minutes(2, { wireguard: null, interfaces: null });
+    expect(await picture()).toEqual(before);
+  } finally {
+    await own.remove();
+  }
+});
