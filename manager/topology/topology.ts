@@ -128,6 +128,7 @@ export class Topology implements TopologyReader {
     this.#wireguard = new WireguardLayer({
       newId,
       label: seatLabel,
+      agent: (id) => this.#agents.get(id) ?? null,
       isGraced: (agent, now) => this.#isGraced(agent, now),
       agentsAt: (address) => this.#addresses.get(address) ?? null,
       touchNode: (id) => this.#touched.add(id),
@@ -139,7 +140,10 @@ export class Topology implements TopologyReader {
     this.#tunnels = new TunnelLayer(this.#plain, agentsAt);
     this.#relay = new RelayLayer(this.#plain, (id) => this.#agents.get(id) ?? null);
     for (const record of agents) this.#agents.set(record.agent_id, new AgentMemory(record));
-    this.#wireguard.remember(stored.edges.filter(({ layer }) => layer === "wireguard"));
+    this.#wireguard.remember(
+      stored.edges.filter(({ layer }) => layer === "wireguard"),
+      stored.nodes,
+    );
     this.#plain.remember(stored.edges);
     for (const node of stored.nodes) {
       this.#nodeVersions.set(node.id, { hash: hashOf(node), at: Number.NEGATIVE_INFINITY });

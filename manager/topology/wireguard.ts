@@ -1,7 +1,7 @@
 // Owns the WireGuard layer: from reports to interfaces ("seats"), what they list ("arcs") and the links between them.
 // Public keys match reports to links (with the listen port, where one key sits on two interfaces); interface names and
 // AllowedIPs never do. One report costs what its own links cost.
-import type { TopologyEdge } from "../../shared/api.ts";
+import type { TopologyEdge, TopologyNode } from "../../shared/api.ts";
 import type { Peer, Report, Wireguard } from "../../shared/report.ts";
 import type { NewEvent } from "../model.ts";
 import { type AgentMemory, Arc, Link, Seat } from "./memory.ts";
@@ -46,6 +46,7 @@ export type Surroundings = {
   newId(): string;
   /** Node names for people. */
   label(seat: Seat): string;
+  agent(id: string): AgentMemory | null;
   /** Agents that have this address now. */
   agentsAt(address: string): ReadonlySet<AgentMemory> | null;
   /** The manager has only just started, and has not heard it since. */
@@ -74,6 +75,8 @@ export class WireguardLayer {
   #unjudged: Set<Link> | null = null;
   /** Edges as the store had them, not met again yet, by the pair of their keys. */
   readonly #stored = new Map<string, TopologyEdge[]>();
+  /** Keys of interfaces that were gone already, maybe for longer than the replay reaches, and that others still list. */
+  readonly #storedGone = new Map<string, { node: string; interface: string | null; goneSince: number }>();
   /** Of stored edges between the same two keys: node, interface and the key that it lists → the node it meant by that. */
   readonly #meant = new Map<string, string>();
 
@@ -87,9 +90,16 @@ export class WireguardLayer {
     );
   }
 
-  /** Edges that memory should find again by their keys. */
-  remember(edges: Iterable<TopologyEdge>): void {
-    for (const edge of edges) this.#keep(edge);
+  /** Edges that memory should find again by their keys, and what the store knew of their nodes. */
+  remember(edges: Iterable<TopologyEdge>, nodes: readonly TopologyNode[]): void {
+    const shown = new Map(nodes.map((node) => [node.id, node.wireguard_keys]));
+    for (const edge of edges) {
+      this.#keep(edge);
+      for (const { node, interface: name, public_key: key } of [edge.a, edge.b]) {
+        if (key === null || this.around.agent(node) === null || shown.get(node)?.includes(key) !== false) continue;
+        this.#storedGone.set(key, { node, interface: name, goneSince: edge.changed_at });
+      }
+    }
     for (const edges of this.#stored.values()) {
       if (edges.length < 2) continue;
       for (const { a, b, observed_by } of edges) {
@@ -114,6 +124,7 @@ export class WireguardLayer {
   *unclaimed(): Iterable<TopologyEdge> {
     for (const edges of this.#stored.values()) yield* edges;
     this.#stored.clear();
+    this.#storedGone.clear();
   }
 
   isFresh(seat: Seat, now: number): boolean {
@@ -335,6 +346,7 @@ export class WireguardLayer {
 
   #own(seat: Seat, at: number, recheck: Set<Arc>): void {
     const { key } = seat;
+    this.around.touchNode(seat.node);
     this.owners.set(key, [...(this.owners.get(key) ?? []), seat]);
     if (this.#former.get(key) === seat) this.#former.delete(key);
     const foreign = this.foreign.get(key);
@@ -347,6 +359,7 @@ export class WireguardLayer {
   }
 
   #disown(seat: Seat, recheck: Set<Arc>): void {
+    this.around.touchNode(seat.node);
     const rest = (this.owners.get(seat.key) ?? []).filter((other) => other !== seat);
     if (rest.length === 0) this.owners.delete(seat.key);
     else this.owners.set(seat.key, rest);
@@ -648,7 +661,7 @@ export class WireguardLayer {
       arc.picked = owners.length > 1;
       return { seat: owner, wrongKey: false };
     }
-    const former = this.#former.get(key);
+    const former = this.#former.get(key) ?? this.#goneBefore(key);
     if (former !== undefined && former !== seat && former.agent !== seat.agent) {
       return { seat: former, wrongKey: former.goneSince === null && former.key !== key };
     }
@@ -670,6 +683,20 @@ export class WireguardLayer {
       }
     }
     return { seat: this.#foreignSeat(key), wrongKey: false };
+  }
+
+  /** The interface that had a key before the replay began. */
+  #goneBefore(key: string): Seat | undefined {
+    const known = this.#storedGone.get(key);
+    const agent = known === undefined ? null : this.around.agent(known.node);
+    if (known === undefined || agent === null) return undefined;
+    this.#storedGone.delete(key);
+    const seat = new Seat(agent, key);
+    seat.name = known.interface;
+    seat.goneSince = known.goneSince;
+    agent.seats.push(seat);
+    this.#former.set(key, seat);
+    return seat;
   }
 
   /**

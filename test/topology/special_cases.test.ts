@@ -232,6 +232,8 @@ test('A\'s agent changes its key → "rekeyed" on the same edge; the old key is 
     subject: "agent:a",
     details: { interface: "wg0", public_key: key("a-new") },
   });
+  const node = scene.versions.findLast(({ kind, id }) => kind === "node" && id === "a");
+  expect(node?.body).toMatchObject({ wireguard_keys: [key("a-new")] });
   // And B learns it.
   ba.public_key = key("a-new");
   working(place, 2);
@@ -607,6 +609,23 @@ test("a restart so soon that its replay holds the end of a former edge: the new 
   working(place);
   expect(scene.edge()).toMatchObject({ id, network });
   expect(scene.versions.filter(({ kind }) => kind !== "node")).toEqual([]);
+});
+
+test("a restart leaves an interface gone that was gone for longer than the replay reaches: its key is no foreign peer's", () => {
+  const place = pair({ keepaliveA: 25, keepaliveB: 25 });
+  const { scene, b, wgB, ab, ba } = place;
+  working(place);
+  b.wireguard = [];
+  scene.rounds(4, () => scene.shake(ab, ba, 1));
+  const { id } = scene.edge();
+  scene.now += 10_000;
+  restart(scene);
+  scene.rounds(3, () => scene.shake(ab, ba, 1));
+  expect(scene.edge()).toMatchObject({ id, state: "one_sided", cause: "view_unavailable" });
+  expect(scene.foreign()).toEqual([]);
+  b.wireguard = [wgB];
+  working(place, 2);
+  expect(scene.edge()).toMatchObject({ id, observed_by: ["a", "b"] });
 });
 
 test("a restart soon after a rekeying in a mesh: edges keep orientation, and their network its id and its row", () => {
