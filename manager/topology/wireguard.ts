@@ -129,7 +129,10 @@ export class WireguardLayer {
 
   isFresh(seat: Seat, now: number): boolean {
     if (seat.agent === null || seat.heardAt === Number.NEGATIVE_INFINITY) return false;
-    return now - seat.heardAt < FRESH_INTERVALS * seat.agent.intervalMs || this.around.isGraced(seat.agent, now);
+    const limit = FRESH_INTERVALS * seat.agent.intervalMs;
+    if (now - seat.heardAt < limit) return true;
+    // What its agent could not read any more when the manager stopped was not fresh then, either.
+    return (seat.agent.receivedAt ?? 0) - seat.heardAt < limit && this.around.isGraced(seat.agent, now);
   }
 
   /** Takes an agent's WireGuard section. `first`: its first report, whose peers are no news; `rerouted`: its routes changed. */

@@ -100,7 +100,7 @@ test("sections that could not be read for longer than the replay reaches are sti
       const { nodes, edges } = (await (await fetch(`${own.url}/status/topology`)).json()) as TopologyResponse;
       return {
         nodes: nodes.map(({ id, label, addresses }) => [id, label, addresses]),
-        edges: edges.map(({ id, a, b, observed_by }) => [id, a.node, a.interface, b.node, observed_by]),
+        edges: edges.map(({ id, a, b, state, observed_by }) => [id, a.node, a.interface, b.node, state, observed_by]),
       };
     };
     await minutes(3);
