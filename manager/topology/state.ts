@@ -13,6 +13,16 @@ const DECIDE_MS = 205_000;
 const LOSSY_HANDSHAKES = 3;
 const LOSSY_SECONDS = 60;
 
+/** What decide() comes to in the end. */
+const DECIDED: ReadonlySet<EdgeCause> = new Set([
+  "preshared_key",
+  "a_to_b_blocked",
+  "b_to_a_blocked",
+  "a_to_b_or_preshared",
+  "b_to_a_or_preshared",
+  "nothing_returns",
+]);
+
 /** What one end has to say. */
 export type EndWord = {
   /** It has an agent, which was heard under 3 intervals ago and could read the interface. */
@@ -163,8 +173,10 @@ function cannotStart(a: EndWord, b: EndWord): EdgeCause | null {
  * else it may be the preshared keys as well (answers that who gets them refuses are not counted by it).
  */
 function decide(a: EndWord, b: EndWord, since: number, at: number, remembered: Remembered | null): EdgeCause {
-  if (at < since + DECIDE_MS) return "undecided";
   const before = remembered?.cause ?? null;
+  // What was decided before a restart is so still, though the store only tells since when it was broken.
+  const wasDecided = since === remembered?.since && before !== null && DECIDED.has(before);
+  if (!wasDecided && at < since + DECIDE_MS) return "undecided";
   const heard = (side: Side, end: EndWord) =>
     (end.listed !== null && end.listed.memory.heardFrom >= since) ||
     before === "preshared_key" ||

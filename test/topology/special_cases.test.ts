@@ -628,6 +628,24 @@ test("a restart leaves an interface gone that was gone for longer than the repla
   expect(scene.edge()).toMatchObject({ id, observed_by: ["a", "b"] });
 });
 
+test("a restart asks no second time which way is cut, where it was decided at once", () => {
+  const place = pair({ keepaliveA: 25 });
+  const { scene, b, ab } = place;
+  working(place);
+  const wg0 = b.interfaces!.find(({ name }) => name === "wg0")!;
+  wg0.up = false;
+  scene.rounds(15, () => (ab.tx_bytes += 32));
+  expect(scene.state()).toBe("down");
+  wg0.up = true;
+  scene.rounds(1, () => (ab.tx_bytes += 32));
+  const { id, changed_at } = scene.edge();
+  expect(scene.edge()).toMatchObject({ state: "stale", cause: "nothing_returns" });
+  scene.now += 10_000;
+  restart(scene);
+  scene.rounds(1, () => (ab.tx_bytes += 32));
+  expect(scene.edge()).toMatchObject({ id, changed_at, state: "stale", cause: "nothing_returns" });
+});
+
 test("a restart soon after a rekeying in a mesh: edges keep orientation, and their network its id and its row", () => {
   const scene = new Scene();
   const names = ["a", "b", "c", "d"];
