@@ -52,14 +52,15 @@ export async function openAgent(
   const outboxPath = join(stateDirectory, "agent_outbox");
   if (lstatSync(outboxPath, { throwIfNoEntry: false })?.isDirectory() === false)
     throw new StateError(`${outboxPath} is not a directory: remove it`);
+  const outbox = new Outbox(outboxPath, log);
   const identity = await Identity.open({
     directory: stateDirectory,
     fixedManagerKey: settings.managerKey,
     log,
+    // Before the new identity is there, for a kill may come any time.
+    onMoved: () => outbox.clear(),
     ...options,
   });
-  const outbox = new Outbox(outboxPath, log);
-  if (identity.movedHere) outbox.clear();
   const psk = new PskSource({ origin: settings.psk, ringPath: join(stateDirectory, "agent_psk_ring"), log });
   let sections: Sections | null = null;
   const kernel = (): Pick<Report, "wireguard" | "interfaces"> => sections ?? { wireguard: null, interfaces: null };
@@ -137,8 +138,9 @@ export async function openAgent(
   };
 }
 
-/** `-reset` without a daemon: removes what identity and outbox are. The next start takes a new id. */
+/** `-reset` without a daemon: removes what outbox and identity are. The next start takes a new id. */
 export function wipeState(directory: string): void {
-  for (const name of ["agent_id.txt", "agent_key", "agent_tick", "agent_outbox"])
+  // The outbox first: after a kill in between, the next identity would send it as its own.
+  for (const name of ["agent_outbox", "agent_key", "agent_tick", "agent_id.txt"])
     rmSync(join(directory, name), { recursive: true, force: true });
 }

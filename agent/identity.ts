@@ -18,6 +18,8 @@ export type IdentityOptions = {
   /** MANAGER_KEY: fixes the manager's key. */
   fixedManagerKey: string | null;
   log: Log;
+  /** This machine has another's state: what goes with the old identity is given up here, before anything of it is. */
+  onMoved?: () => void;
   /** Tests point it elsewhere. */
   machineIdPath?: string;
   now?: () => number;
@@ -43,8 +45,6 @@ export class Identity {
   key!: SigningKey;
   /** Base64 raw 32 bytes; null: not learned yet. */
   managerKey: string | null = null;
-  /** This start took a new identity on a machine that had another's state: its outbox is not ours. */
-  movedHere = false;
   readonly #options: IdentityOptions;
   #tick: number | null = null;
 
@@ -82,7 +82,7 @@ export class Identity {
     const { log, fixedManagerKey } = this.#options;
     const idText = this.#read("agent_id.txt");
     const [id = "", idMachine] = (idText ?? "").trim().split("\n");
-    let knowsId = UUID_V4.test(id);
+    const knowsId = UUID_V4.test(id);
     if (idText !== null && !knowsId) {
       this.#broken("agent_id.txt", "this agent takes a new identity");
       this.#dropKey();
@@ -105,21 +105,19 @@ export class Identity {
         effect: "this state was copied from another machine: a new identity is taken, the outbox is emptied",
         old_agent_id: id,
       });
-      this.movedHere = true;
+      this.#options.onMoved?.();
       key = null;
     }
-    if (key === null) {
-      await this.#newKey();
-      // An id whose key is gone can only be refused.
-      knowsId = false;
-    } else {
+    // An id whose key is gone can only be refused.
+    if (key === null) await this.renew();
+    else {
       this.key = key;
       const text = keyFile(key, machine ?? was);
       if (text !== keyText) writePrivate(this.#path("agent_key"), text);
+      if (!knowsId) this.#writeId(crypto.randomUUID());
+      else if (idMachine === undefined) this.agentId = id;
+      else this.#writeId(id);
     }
-    if (!knowsId) this.#writeId(crypto.randomUUID());
-    else if (idMachine === undefined) this.agentId = id;
-    else this.#writeId(id);
     const pinned = this.#read("manager_key.pub")?.trim() ?? null;
     if (pinned !== null && !PUBLIC_KEY.test(pinned))
       this.#broken("manager_key.pub", "the manager's key is learned anew at a direct delivery");
@@ -133,15 +131,6 @@ export class Identity {
   #dropKey(): void {
     rmSync(this.#path("agent_key"), { force: true });
     rmSync(this.#path("agent_tick"), { force: true });
-  }
-
-  /** A key that used no tick yet. Whenever it is killed, the next start finds no key, or one with its tick. */
-  async #newKey(): Promise<void> {
-    this.#dropKey();
-    this.#tick = null;
-    this.key = await signingKey();
-    writePrivate(this.#path("agent_tick"), "0\n");
-    writePrivate(this.#path("agent_key"), keyFile(this.key, this.#machine()));
   }
 
   #writeId(id: string): void {
@@ -174,10 +163,17 @@ export class Identity {
     return true;
   }
 
-  /** A new identity: id, key and tick. The caller empties the outbox. */
+  /**
+   * A new identity: id, key and tick. The caller has emptied the outbox. Whenever it is killed, the next start finds no
+   * key, and takes another; or the new one, with its id and its tick.
+   */
   async renew(): Promise<void> {
-    await this.#newKey();
+    this.key = await signingKey();
+    this.#dropKey();
+    this.#tick = null;
     this.#writeId(crypto.randomUUID());
+    writePrivate(this.#path("agent_tick"), "0\n");
+    writePrivate(this.#path("agent_key"), keyFile(this.key, this.#machine()));
   }
 
   #readTick(): number {

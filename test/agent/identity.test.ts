@@ -20,6 +20,8 @@ const OTHER = `${"O".repeat(42)}A=`;
 let own: ReturnType<typeof ownDirectory>;
 let lines: string[];
 let machineIdPath: string;
+/** Whether the last `open` found another machine's state. */
+let movedHere: boolean;
 beforeEach(() => {
   own = ownDirectory();
   machineIdPath = join(own.path, "machine-id");
@@ -30,11 +32,34 @@ afterEach(() => own[Symbol.dispose]());
 function open(fixedManagerKey: string | null = null): Promise<Identity> {
   const kept = keptLog();
   lines = kept.lines;
-  return Identity.open({ directory: own.path, fixedManagerKey, log: kept.log, machineIdPath, now: () => NOW });
+  movedHere = false;
+  const onMoved = () => void (movedHere = true);
+  return Identity.open({ directory: own.path, fixedManagerKey, log: kept.log, onMoved, machineIdPath, now: () => NOW });
 }
 const events = () => lines.map((line) => (JSON.parse(line) as { event: string }).event);
 const file = (name: string) => join(own.path, name);
 const read = (name: string) => fs.readFileSync(file(name), "utf8");
+/** Does it as a process that is killed before its `steps + 1`st change of the disk. Returns whether it came to its end. */
+async function killedAfter(steps: number, run: () => Promise<unknown>): Promise<boolean> {
+  const killed = new Error("killed");
+  let left = steps;
+  const spies = (["rmSync", "renameSync"] as const).map((name) => {
+    const original = fs[name] as (...parameters: unknown[]) => void;
+    return spyOn(fs, name).mockImplementation(((...parameters: unknown[]) => {
+      if (left-- <= 0) throw killed;
+      original(...parameters);
+    }) as never);
+  });
+  try {
+    await run();
+    return true;
+  } catch (error) {
+    expect(error).toBe(killed);
+    return false;
+  } finally {
+    for (const spy of spies) spy.mockRestore();
+  }
+}
 const asides = () => fs.readdirSync(own.path).filter((name) => name.includes(".broken-"));
 
 describe("made and kept", () => {
@@ -46,7 +71,7 @@ describe("made and kept", () => {
     for (const name of ["agent_id.txt", "agent_key", "agent_tick", "manager_key.pub"])
       expect([name, fs.statSync(file(name)).mode & 0o777]).toEqual([name, 0o600]);
     const again = await open();
-    expect([again.agentId, again.key.publicKey, again.managerKey, again.movedHere]).toEqual([
+    expect([again.agentId, again.key.publicKey, again.managerKey, movedHere]).toEqual([
       first.agentId,
       first.key.publicKey,
       MANAGER,
@@ -75,12 +100,12 @@ describe("made and kept", () => {
     const before = files();
     older(first.agentId);
     const again = await open();
-    expect([again.agentId, again.key.publicKey, again.movedHere]).toEqual([first.agentId, first.key.publicKey, false]);
+    expect([again.agentId, again.key.publicKey, movedHere]).toEqual([first.agentId, first.key.publicKey, false]);
     expect(files()).toEqual(before);
     older(first.agentId);
     fs.writeFileSync(machineIdPath, "00000000000000000000000000000001\n");
     const moved = await open();
-    expect([moved.movedHere, moved.agentId === first.agentId]).toEqual([true, false]);
+    expect([movedHere, moved.agentId === first.agentId]).toEqual([true, false]);
   });
 
   test("no log tells the key", async () => {
@@ -309,7 +334,7 @@ describe("the machine", () => {
     await first.nextTick();
     fs.writeFileSync(machineIdPath, "00000000000000000000000000000001\n");
     const moved = await open();
-    expect([moved.movedHere, moved.agentId === first.agentId, moved.key.publicKey === first.key.publicKey]).toEqual([
+    expect([movedHere, moved.agentId === first.agentId, moved.key.publicKey === first.key.publicKey]).toEqual([
       true,
       false,
       false,
@@ -321,7 +346,7 @@ describe("the machine", () => {
       old_agent_id: first.agentId,
     });
     const again = await open();
-    expect([again.movedHere, again.agentId]).toEqual([false, moved.agentId]);
+    expect([movedHere, again.agentId]).toEqual([false, moved.agentId]);
   });
 
   test.each([
@@ -336,7 +361,7 @@ describe("the machine", () => {
     const first = await open();
     set(now);
     const again = await open();
-    expect([again.agentId, again.movedHere]).toEqual([first.agentId, false]);
+    expect([again.agentId, movedHere]).toEqual([first.agentId, false]);
   });
 
   test("another: the outbox is not its, and is emptied", async () => {
@@ -353,6 +378,34 @@ describe("the machine", () => {
     expect((await start()).outbox.length).toBe(1);
     fs.writeFileSync(machineIdPath, "00000000000000000000000000000001\n");
     expect((await start()).outbox.length).toBe(0);
+  });
+
+  test("another, and killed at any step of taking the new identity: the outbox is nobody's", async () => {
+    const settings = agentSettings({ PSK: "identity-test-key-0123456789abcdef", STATE_DIR: file("state") }, own.path);
+    const start = () =>
+      openAgent(
+        settings,
+        createHost(),
+        createLog("error", () => {}),
+        { machineIdPath },
+      );
+    const outcomes: string[] = [];
+    for (let steps = 0; ; steps++) {
+      fs.rmSync(file("state"), { recursive: true, force: true });
+      fs.writeFileSync(machineIdPath, "00000000000000000000000000000000\n");
+      const first = await start();
+      for (let i = 0; i < 2; i++) first.outbox.push(await first.collect());
+      fs.writeFileSync(machineIdPath, "00000000000000000000000000000001\n");
+      const whole = await killedAfter(steps, start);
+      const { identity, outbox } = await start();
+      // The old id with a new key would be a clone to the manager.
+      expect([steps, identity.agentId === first.identity.agentId]).toEqual([steps, false]);
+      outcomes.push(`killed at step ${steps}: ${outbox.length} wait`);
+      if (whole) break;
+    }
+    expect(outcomes.filter((outcome) => !outcome.endsWith(" 0 wait"))).toEqual([]);
+    // Two reports; the key and its tick; an id, a tick and a key.
+    expect(outcomes).toHaveLength(8);
   });
 });
 
@@ -381,6 +434,19 @@ describe("changes", () => {
       MANAGER,
     ]);
     expect([await identity.nextTick(), await (await open()).nextTick()]).toEqual([1, 2]);
+  });
+
+  test("a new identity, killed at any step of taking it: never the id of one with the key of another", async () => {
+    const outcomes: boolean[] = [];
+    for (let whole = false; !whole;) {
+      const first = await open();
+      const [id, key] = [first.agentId, first.key.publicKey];
+      whole = await killedAfter(outcomes.length, () => first.renew());
+      const again = await open();
+      outcomes.push((again.agentId === id) === (again.key.publicKey === key));
+      expect(await again.nextTick()).toBe(1);
+    }
+    expect(outcomes).toEqual(new Array<boolean>(6).fill(true));
   });
 
   test("another key of the manager is taken, and said loudly; MANAGER_KEY forbids it", async () => {
