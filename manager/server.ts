@@ -24,6 +24,8 @@ import { uiAssets } from "./ui/assets.ts";
 
 /** How often silence, holds and quiet periods are looked at. */
 const CLOCK_MS = 1000;
+/** A look that comes so much too late: the machine stood still, and what agents sent meanwhile is still to be read. */
+const LATE_LOOK_MS = 1000;
 /** Between two rounds of packing and pruning, when the last said that nothing was left; and when more is waiting. */
 const MAINTENANCE_IDLE_MS = 30_000;
 const MAINTENANCE_BUSY_MS = 250;
@@ -164,8 +166,13 @@ export async function startManager(
         })
         .catch(() => {}); // said in the log by the fleet; the next second tries again
     let clockBusy = false;
+    let dueAt = performance.now() + CLOCK_MS;
+    let passedOver = false;
     const clock = setInterval(() => {
-      if (clockBusy) return;
+      // Never two in a row: a machine that is always late has its looks, too.
+      passedOver = performance.now() > dueAt + LATE_LOOK_MS && !passedOver;
+      dueAt = performance.now() + CLOCK_MS;
+      if (clockBusy || passedOver) return;
       clockBusy = true;
       void advance().finally(() => (clockBusy = false));
     }, CLOCK_MS);
