@@ -1,7 +1,7 @@
 // The delivery of reports to a listening manager, through a gate that loses answers or shuts: lost acks, clocks, keys and
 // identities that change on either side, refusals, order, age. Every report is stored once, or kept.
 import { Database } from "bun:sqlite";
-import { afterEach, beforeEach, expect, setSystemTime, test } from "bun:test";
+import { afterEach, beforeEach, expect, setDefaultTimeout, setSystemTime, test } from "bun:test";
 import * as fs from "node:fs";
 import { join } from "node:path";
 import type { Entry } from "../../agent/outbox.ts";
@@ -10,6 +10,9 @@ import { verifyMac } from "../../shared/envelope.ts";
 import type { Envelope, Report } from "../../shared/report.ts";
 import { type Ground, ground } from "../manager/support.ts";
 import { type Gate, gateTo, type OwnAgent, ownAgent, toldHost } from "./support.ts";
+
+// What is waited for has limits of its own; a busy machine is no failure.
+setDefaultTimeout(60_000);
 
 const OLD_PSK = "delivery-test-old-key-0123456789abcdef";
 const NEW_PSK = "delivery-test-new-key-0123456789abcdef";

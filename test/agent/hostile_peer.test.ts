@@ -1,6 +1,6 @@
 // Peers and relays that answer with endless bodies, bombs, redirects, drips, HTML or lies: the agent that asks them spends
 // bounded time and bytes, goes nowhere else, believes nothing, and keeps what it has to say.
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, spyOn, test } from "bun:test";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, setDefaultTimeout, spyOn, test } from "bun:test";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
@@ -15,6 +15,10 @@ import { createLog } from "../../shared/log.ts";
 import type { Envelope, Report } from "../../shared/report.ts";
 import { type Ground, ground, registered } from "../manager/support.ts";
 import { type OwnAgent, ownAgent, ownDirectory, toldHost, tunnel } from "./support.ts";
+import { stopwatch } from "../support/stopwatch.ts";
+
+// What is waited for has limits of its own; a busy machine is no failure.
+setDefaultTimeout(60_000);
 
 const MiB = 1024 * 1024;
 const KEY = `${"A".repeat(43)}=`;
@@ -134,9 +138,9 @@ describe("discovery", () => {
     const honest = peer();
     behaviours.set("10.66.0.99", () => Response.json(honest));
     const discovery = new Discovery({ port: 5087, ownId: () => "" });
-    const startedAt = performance.now();
+    const watch = stopwatch();
     await discovery.round(kernelOf([...addresses, "10.66.0.99"]));
-    const seconds = (performance.now() - startedAt) / 1000;
+    const seconds = watch.ms() / 1000;
     expect(discovery.all().map(({ address, agentId }) => [address, agentId])).toEqual([
       ["10.66.0.99", honest.agent_id],
     ]);
@@ -164,10 +168,10 @@ describe("discovery", () => {
     expect((await there()).sort()).toEqual(addresses);
     expect(asked.length).toBe(before);
     now += 15_000;
-    const startedAt = performance.now();
+    const watch = stopwatch();
     expect(await there()).toEqual(["10.66.0.4"]);
     // The two silent ones at the same time: 2 s in all.
-    expect(performance.now() - startedAt).toBeLessThan(3500);
+    expect(watch.ms()).toBeLessThan(3500);
     expect(relays().map(({ address }) => address)).toEqual(["10.66.0.4"]);
   }, 10_000);
 
@@ -279,9 +283,9 @@ describe("what a peer says", () => {
 describe("one request", () => {
   test.each(Object.keys(HOSTILE))("%s: within its time and size", async (kind) => {
     behaviours.set("10.66.0.1", HOSTILE[kind]!);
-    const startedAt = performance.now();
+    const watch = stopwatch();
     const answer = await exchange("http://10.66.0.1:5087/status/updates", { body: "{}", timeoutMs: 500 });
-    expect(performance.now() - startedAt).toBeLessThan(1500);
+    expect(watch.ms()).toBeLessThan(1500);
     if (answer.ok) expect(answer.body.length).toBeLessThanOrEqual(64 * 1024);
     expect(sentBytes).toBeLessThan(8 * MiB);
     expect([trapped, asked]).toEqual([0, ["10.66.0.1"]]);
@@ -424,9 +428,9 @@ describe("a relay, where the manager is out of reach", () => {
     const { identity, outbox } = own.agent;
     const before = [identity.agentId, identity.key.publicKey, identity.managerKey];
     const rows = manager.stored();
-    const startedAt = performance.now();
+    const watch = stopwatch();
     expect(await send()).toBe(false);
-    expect(performance.now() - startedAt).toBeLessThan(3000);
+    expect(watch.ms()).toBeLessThan(3000);
     expect(asked).toContain(ADDRESSES[0]);
     expect([identity.agentId, identity.key.publicKey, identity.managerKey]).toEqual(before);
     expect([outbox.length, outbox.dropped, outbox.peek()!.report.tick]).toEqual([1, 0, 2]);

@@ -1,6 +1,6 @@
 // Who the agent is, on disk: made once, kept over restarts, private; a tick that is durable before it is used and never
 // repeats; truncated files are set aside, links refused; another machine's state, and an older one of this machine.
-import { afterEach, beforeEach, describe, expect, spyOn, test } from "bun:test";
+import { afterEach, beforeEach, describe, expect, setDefaultTimeout, spyOn, test } from "bun:test";
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { openAgent } from "../../agent/agent.ts";
@@ -11,6 +11,9 @@ import { signingKey, verifySignature } from "../../shared/envelope.ts";
 import { createLog } from "../../shared/log.ts";
 import { ground } from "../manager/support.ts";
 import { keptLog, ownDirectory } from "./support.ts";
+
+// What is waited for has limits of its own; a busy machine is no failure.
+setDefaultTimeout(60_000);
 
 const UUID_V4 = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
 const NOW = 1_795_442_044_000;

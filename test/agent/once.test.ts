@@ -1,6 +1,6 @@
 // `agent -once` against a listening manager: what it says is what became of the report; also after a kill at each point.
 import { Database } from "bun:sqlite";
-import { afterEach, expect, test } from "bun:test";
+import { afterEach, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { onceCommand } from "../../agent/commands.ts";
@@ -9,6 +9,9 @@ import type { AlarmsResponse } from "../../shared/api.ts";
 import { createLog } from "../../shared/log.ts";
 import { type Ground, ground } from "../manager/support.ts";
 import { ownDirectory, runAgent } from "./support.ts";
+
+// What is waited for has limits of its own; a busy machine is no failure.
+setDefaultTimeout(60_000);
 
 let manager: Ground;
 afterEach(() => manager.remove());

@@ -1,12 +1,16 @@
 // The relay endpoint: what it forwards, untouched, with the manager's answer as it came; and each message that it refuses,
 // by status, with nothing sent on.
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, beforeEach, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { createAgentApp } from "../../agent/server.ts";
 import { readAnswer } from "../../agent/wire.ts";
 import { newNonce, seal, signingKey } from "../../shared/envelope.ts";
 import type { Envelope } from "../../shared/report.ts";
 import { type Agent, type Ground, ground, registered } from "../manager/support.ts";
 import { type Gate, gateTo, type OwnAgent, ownAgent } from "./support.ts";
+import { stopwatch } from "../support/stopwatch.ts";
+
+// What is waited for has limits of its own; a busy machine is no failure.
+setDefaultTimeout(60_000);
 
 const OLD_PSK = "relay-test-other-fleet-0123456789abcdef";
 const ids = Array.from({ length: 4 }, () => crypto.randomUUID());
@@ -297,23 +301,23 @@ describe("a manager that is none", () => {
     ["a redirect", () => Response.redirect("http://169.254.169.254/", 307), 307, ""],
   ])("%s", async (_name, response, status, code) => {
     gate.instead = response;
-    const startedAt = performance.now();
+    const watch = stopwatch();
     expect(await take(await sealed(hop(await sender.report())))).toMatchObject({ status, code });
     expect(gate.bodies).toHaveLength(1);
-    expect(performance.now() - startedAt).toBeLessThan(2000);
+    expect(watch.ms()).toBeLessThan(2000);
   });
 
   test("hanging: 502 after 3 s; meanwhile no more than 16 wait, and the others are told to come again", async () => {
     gate.instead = () => new Promise<Response>(() => {});
-    const startedAt = performance.now();
+    const watch = stopwatch();
     const many = await Promise.all(
       Array.from({ length: 20 }, async () => take(await sealed(hop(await sender.report())))),
     );
     const count = (status: number) => many.filter((got) => got.status === status).length;
     expect([count(502), count(503), gate.bodies.length]).toEqual([16, 4, 16]);
     expect(many.find((got) => got.status === 503)).toMatchObject({ code: "busy", retryAfter: "2" });
-    expect(performance.now() - startedAt).toBeGreaterThan(2900);
-    expect(performance.now() - startedAt).toBeLessThan(6000);
+    expect(watch.ms() + watch.stalledMs()).toBeGreaterThan(2900);
+    expect(watch.ms()).toBeLessThan(6000);
     gate.instead = null;
     expect((await take(await sealed(hop(await sender.report())))).status).toBe(200);
   }, 15_000);

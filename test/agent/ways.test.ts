@@ -1,6 +1,6 @@
 // The ways that a message is tried by: which relays, in which order, how many, how long each try may take; and how many
 // addresses -discover asks, and how many at once. No request leaves: fetch is answered here, and nothing is waited for.
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, spyOn, test } from "bun:test";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, setDefaultTimeout, spyOn, test } from "bun:test";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { discoverCommand } from "../../agent/commands.ts";
@@ -11,6 +11,9 @@ import { seal, type SigningKey, signingKey } from "../../shared/envelope.ts";
 import { createLog } from "../../shared/log.ts";
 import type { Envelope } from "../../shared/report.ts";
 import { type OwnAgent, ownAgent, ownDirectory, toldHost, tunnel } from "./support.ts";
+
+// What is waited for has limits of its own; a busy machine is no failure.
+setDefaultTimeout(60_000);
 
 const KEY = `${"A".repeat(43)}=`;
 const MANAGER = "192.0.2.1";

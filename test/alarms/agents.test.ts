@@ -1,8 +1,11 @@
 // Alarms about agents and their configuration, as tables of timed steps (steps.ts): how each of them ends, and what of
 // almost the same look is none.
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { acknowledge, type Table, tables } from "./steps.ts";
 import { card, DAY_MS, key, peer, World } from "./world.ts";
+
+// What is waited for has limits of its own; a busy machine is no failure.
+setDefaultTimeout(60_000);
 
 /** Among `agent`'s peers appears a key that nobody owns. */
 function stranger(world: World, agent: string, name: string): void {

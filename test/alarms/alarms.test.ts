@@ -1,10 +1,13 @@
 // Alarm rules as tables of timed steps (steps.ts) on a small fleet.
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import type { TopologyEdge } from "../../shared/api.ts";
 import { ALARM_CODES } from "../../manager/alarms/rule.ts";
 import { RULES } from "../../manager/alarms/rules.ts";
 import { acknowledge, type Table, tables } from "./steps.ts";
 import { card, key, peer, World } from "./world.ts";
+
+// What is waited for has limits of its own; a busy machine is no failure.
+setDefaultTimeout(60_000);
 
 /** Edge alarms: opens after its hold, not by late reports, resolves as it should, and an `unknown` edge changes nothing. */
 function edgeTable(

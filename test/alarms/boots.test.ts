@@ -1,9 +1,12 @@
 // What alarms make of a boot that changes: a host that starts, whose agent may speak before the rest of it is up, or another
 // host with the same id, of which nothing is told before `id_clone`. Tables of timed steps (steps.ts).
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import type { TopologyEdge } from "../../shared/api.ts";
 import { type Step, type Table, tables } from "./steps.ts";
 import { card, key, peer, World } from "./world.ts";
+
+// What is waited for has limits of its own; a busy machine is no failure.
+setDefaultTimeout(60_000);
 
 const CLONE = ["id_clone open critical"];
 

@@ -1,9 +1,12 @@
 // What holds for every alarm alike, whatever it is about: it flaps quietly, and late and superseded reports neither open
 // nor close it. One act that breaks and one that repairs, rule by rule.
-import { expect } from "bun:test";
+import { expect, setDefaultTimeout } from "bun:test";
 import type { TopologyEdge } from "../../shared/api.ts";
 import { acknowledge, type Step, type Table, tables } from "./steps.ts";
 import { card, key, peer, type World } from "./world.ts";
+
+// What is waited for has limits of its own; a busy machine is no failure.
+setDefaultTimeout(60_000);
 
 type Fault = {
   code: string;

@@ -10,6 +10,7 @@ import { describeWith, LAB_NEEDS } from "../support/needs.ts";
 import type { Host } from "./host.ts";
 import { createLab, type Lab } from "./lab.ts";
 import { AGENT_PORT, eventually, MANAGER_PORT, RunningAgent, RunningManager } from "./programs.ts";
+import { stopwatch } from "../support/stopwatch.ts";
 
 // What is waited for has limits of its own; a busy machine is no failure.
 setDefaultTimeout(60_000);
@@ -126,15 +127,15 @@ describeWith(LAB_NEEDS, "a hostile relay", () => {
   for (const kind of ["endless", "bomb", "redirect", "drip", "html"]) {
     test(`a peer that answers with: ${kind}`, async () => {
       writeFileSync(mode, kind);
-      const began = performance.now();
+      const watch = stopwatch();
       const { stdout, exitCode } = await agent.cli("-discover", "-json");
       expect(exitCode).toBe(0);
       expect(JSON.parse(stdout)).toEqual([]);
       // One probe's 2 s, and the start of the program.
-      expect(performance.now() - began).toBeLessThan(4_000);
+      expect(watch.ms()).toBeLessThan(4_000);
       expect(await requests(kind)).toBeGreaterThan(0);
       expect((await health()).outbox.dropped).toBe(0);
-    }, 30_000);
+    });
   }
 
   test("the true way opens: all that was kept arrives, under the same identity", async () => {

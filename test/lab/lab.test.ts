@@ -57,7 +57,7 @@ describeWith([...LAB_NEEDS, "dnsmasq"], "lab", () => {
 
       const fault = await lab.filter(`ip saddr ${a.address} ip daddr ${c.address} drop`);
       expect(await a.ping("10.9.0.3")).toBe(false);
-      expect(await b.ping("10.9.0.3")).toBe(true);
+      expect(await b.pingUntil("10.9.0.3")).toBe(true);
       await fault.lift();
       expect(await a.pingUntil("10.9.0.3")).toBe(true);
 
@@ -72,7 +72,7 @@ describeWith([...LAB_NEEDS, "dnsmasq"], "lab", () => {
     expect(existsSync(dir)).toBe(false);
     for (const inode of netns) expect(processesIn(inode)).toEqual([]);
     expect(readFileSync("/proc/net/dev", "utf8").split("\n").length).toBe(linksBefore);
-  }, 30_000);
+  });
 
   test("a NAT router, a preshared key that does not match, an MTU black hole and a slow line", async () => {
     await using lab = await createLab("nat");
@@ -95,10 +95,10 @@ describeWith([...LAB_NEEDS, "dnsmasq"], "lab", () => {
 
     const hole = await lab.filter("ip protocol udp meta length > 700 drop");
     expect(await home.ping("10.9.0.1", { size: 1000 })).toBe(false);
-    expect(await home.ping("10.9.0.1")).toBe(true);
+    expect(await home.pingUntil("10.9.0.1")).toBe(true);
     await hole.lift();
     await home.limit("eth0", 200);
-    expect(await home.ping("10.9.0.1", { size: 1000 })).toBe(true);
+    expect(await home.ping("10.9.0.1", { size: 1000, timeoutSeconds: 10 })).toBe(true);
 
     await homeEnd.removePeer(hubEnd.publicKey);
     await homeEnd.setPeers({
@@ -108,7 +108,7 @@ describeWith([...LAB_NEEDS, "dnsmasq"], "lab", () => {
       presharedKey: "YmFkIHByZXNoYXJlZCBrZXkgb2YgdGhlIGxhYi4uLi4=",
     });
     expect(await home.ping("10.9.0.1", { timeoutSeconds: 2 })).toBe(false);
-  }, 30_000);
+  });
 
   test("programs are started, signalled and stopped; commands end at their time-out", async () => {
     await using lab = await createLab("programs");
@@ -137,7 +137,7 @@ describeWith([...LAB_NEEDS, "dnsmasq"], "lab", () => {
     expect((await ask()).stdout.trim()).toBe('[["kattila-psk=two"]]');
     await dns.stop();
     expect((await ask()).exitCode).not.toBe(0);
-  }, 30_000);
+  });
 
   test("a program that was stopped goes on or ends as it is told, and nothing of it is left", async () => {
     const enteringWith = (word: string) =>
@@ -168,7 +168,7 @@ describeWith([...LAB_NEEDS, "dnsmasq"], "lab", () => {
     }
     expect(await left.exited).toBe(137);
     expect(enteringWith("7531")).toEqual([]);
-  }, 30_000);
+  });
 
   test("a lab whose process is killed outright leaves no process and no interface", async () => {
     const script = `
@@ -198,5 +198,5 @@ describeWith([...LAB_NEEDS, "dnsmasq"], "lab", () => {
     expect(next.exitCode).toBe(0);
     expect(existsSync(dir)).toBe(false);
     expect(readdirSync(tmpdir()).filter((entry) => entry.endsWith("-next"))).toEqual([]);
-  }, 30_000);
+  });
 });

@@ -217,7 +217,7 @@ describeWith([...LAB_NEEDS, "bridge"], "layers", () => {
       ["wg0", wireguard[0]!.id],
     ]);
     expect(wireguard[0]!.rides_on.map((item) => item.interface)).toEqual(["eth0", "eth0"]);
-  }, 40_000);
+  });
 
   test("WireGuard over VXLAN: the edge rides on the tunnel", async () => {
     const { edges } = await eventually("WireGuard rides on the tunnel", async () => {
@@ -235,7 +235,7 @@ describeWith([...LAB_NEEDS, "bridge"], "layers", () => {
     expect(path.verdict).toBe("delivered");
     // The interface's own, which fits into what VXLAN leaves.
     expect(path.path_mtu).toBe(1370);
-  }, 40_000);
+  });
 
   test("an IPv6-only mesh is an edge and a network like any other", async () => {
     const edge = await eventually("it is up", async () => {
@@ -245,7 +245,7 @@ describeWith([...LAB_NEEDS, "bridge"], "layers", () => {
     expect(edge.a.endpoint).toMatch(/^\[fd50/);
     const { networks } = await topology();
     expect(networks.find((network) => network.id === edge.network)).toMatchObject({ name: "fd66::/64", nodes: 2 });
-  }, 40_000);
+  });
 
   test("a LAN by ARP: hosts that talked are joined, those that share a private subnet by chance are not", async () => {
     const { edges } = await eventually("a and b are on one LAN", async () => {
@@ -258,7 +258,7 @@ describeWith([...LAB_NEEDS, "bridge"], "layers", () => {
     }
     // docker0 has one address on all hosts: it joins nothing.
     expect(edges.filter((edge) => [edge.a.interface, edge.b.interface].some((name) => name === "docker0"))).toEqual([]);
-  }, 40_000);
+  });
 
   test("the same LAN behind two sites is two attached prefixes, of two peers in two networks", async () => {
     const [now, links] = await eventually("both sites are up", async () => {
@@ -285,7 +285,7 @@ describeWith([...LAB_NEEDS, "bridge"], "layers", () => {
     expect(inner.map(({ layer }) => layer)).toEqual(["physical", "physical"]);
     expect(on("eth1").map(({ id }) => id)).toEqual(inner.map(({ id }) => id));
     expect(now.nodes.filter((item) => item.kind === "foreign")).toEqual([]);
-  }, 40_000);
+  });
 
   test("one prefix on two sites: each path leads to the site that its sender knows", async () => {
     const trace = (from: string, number: number) =>
@@ -304,7 +304,7 @@ describeWith([...LAB_NEEDS, "bridge"], "layers", () => {
     const [left, right] = SITES;
     expect((await trace(left.user, right.number)).verdict).toBe("foreign");
     expect(await host(left.user).ping(`${SITE}.${right.number}`)).toBe(false);
-  }, 40_000);
+  });
 
   test("nothing of this is an alarm", async () => {
     const { alarms } = await manager.get<{ alarms: { code: string; message: string }[] }>("/status/alarms?state=all");

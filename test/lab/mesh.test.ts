@@ -306,7 +306,7 @@ describeWith([...LAB_NEEDS, "dnsmasq"], "a real mesh", () => {
     answers.push((await agents.get("a")!.cli("-sysinfo")).stdout);
     // The peers are in them, by their public keys.
     expect(answers.filter((text) => /[A-Za-z0-9+/]{43}=/.test(text)).length).toBeGreaterThan(3);
-  }, 30_000);
+  });
 
   test("SIGTERM ends manager and agents with 0; every tick is stored once, and the log verifies", async () => {
     const lastTicks = new Map(
@@ -344,7 +344,7 @@ describeWith([...LAB_NEEDS, "dnsmasq"], "a real mesh", () => {
     expect(sound).toBeGreaterThan(0);
     // Reports under the first key cannot be checked any more, and it says so.
     expect(unverifiable).toBeGreaterThan(0);
-  }, 30_000);
+  });
 
   test("no private or preshared key is in any file, log or answer of the lab", async () => {
     const files = readdirSync(lab.dir, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());

@@ -197,7 +197,7 @@ export class Namespace {
         clearTimeout(timer);
         return code;
       },
-      async waitFor(text, timeoutMs = 10_000) {
+      async waitFor(text, timeoutMs = 30_000) {
         const has = () => (typeof text === "string" ? output().includes(text) : text.test(output()));
         const deadline = Date.now() + timeoutMs;
         while (!has()) {
@@ -223,7 +223,7 @@ export class Namespace {
 
 /** nsenter forks to enter a pid namespace: the program is its one child. */
 async function childOf(parent: Subprocess, output: () => string): Promise<number> {
-  for (let tries = 0; tries < 500; tries++) {
+  for (const until = Date.now() + COMMAND_TIMEOUT_MS; Date.now() < until;) {
     try {
       const children = readFileSync(`/proc/${parent.pid}/task/${parent.pid}/children`, "utf8").trim();
       if (children !== "") return Number(children.split(" ")[0]);
@@ -234,6 +234,7 @@ async function childOf(parent: Subprocess, output: () => string): Promise<number
   }
   // It is gone: a pid that no process has, so that kill() says false.
   if (parent.exitCode !== null || parent.signalCode !== null) return 2 ** 31 - 1;
+  parent.kill("SIGKILL");
   await parent.exited;
   throw new Error(`a program in a namespace could not be started: ${output()}`);
 }

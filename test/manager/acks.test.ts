@@ -1,7 +1,7 @@
 // What the manager answers and does for agents and administrators (1-protocol.md): signed acks, registration, resets, late
 // reports, the way of a relay.
 import { Database } from "bun:sqlite";
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { AgentResponse, AlarmsResponse, TopologyResponse } from "../../shared/api.ts";
@@ -9,6 +9,9 @@ import { newNonce, readEnvelope, seal, signingKey, verifyMac, verifySignature } 
 import { type Ack, ackSchema, type Envelope } from "../../shared/report.ts";
 import { createSender, post, relayed } from "../fleet/sender.ts";
 import { type Agent, type Data, type Ground, ground, publicKeyOf, registered, reportData } from "./support.ts";
+
+// What is waited for has limits of its own; a busy machine is no failure.
+setDefaultTimeout(60_000);
 
 const UPDATES = "/status/updates";
 const REGISTER = "/status/register";

@@ -1,12 +1,15 @@
 // The manager's command line, run as a process: what each flag prints, where, and its exit code.
 import { Database } from "bun:sqlite";
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { MANAGER_HELP } from "../../manager/cli.ts";
 import { VERSION } from "../../shared/version.ts";
 import { registered, runManager, spawnManager, type Spawned } from "./support.ts";
+
+// What is waited for has limits of its own; a busy machine is no failure.
+setDefaultTimeout(60_000);
 
 let directory: string;
 beforeAll(() => {

@@ -1,6 +1,6 @@
 // The manager under attack, in short (`bun run soak` floods it for longer): slow clients hold connections open,
 // strangers flood it with unsigned messages, and whoever belongs to the fleet does not notice.
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
@@ -9,6 +9,10 @@ import type { AlarmsResponse } from "../../shared/api.ts";
 import { residentMegabytes } from "../bench/measure.ts";
 import { describeFlood, flood, floodFaults } from "../soak/flood.ts";
 import { registered, spawnManager, type Spawned } from "./support.ts";
+import { stopwatch } from "../support/stopwatch.ts";
+
+// What is waited for has limits of its own; a busy machine is no failure.
+setDefaultTimeout(60_000);
 
 const SLOW_CLIENTS = 500;
 const FLOOD_SECONDS = 4;
@@ -26,7 +30,7 @@ afterAll(async () => {
 });
 
 async function healthcheckMs(): Promise<number> {
-  const startedAt = performance.now();
+  const watch = stopwatch();
   // A connection of its own each time, as a new client has.
   const answer = await fetch(`${manager.url}/status/healthcheck`, {
     headers: { Connection: "close" },
@@ -34,7 +38,7 @@ async function healthcheckMs(): Promise<number> {
   });
   expect(answer.status).toBe(200);
   await answer.text();
-  return performance.now() - startedAt;
+  return watch.ms();
 }
 
 test("500 slow clients: the healthcheck answers within a second, a report is taken", async () => {

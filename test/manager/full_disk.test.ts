@@ -1,9 +1,12 @@
 // A manager whose disk is full, as agents and readers meet it: a real one, a small tmpfs in a mount namespace of its own.
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describeWith } from "../support/needs.ts";
+
+// What is waited for has limits of its own; a busy machine is no failure.
+setDefaultTimeout(60_000);
 
 describeWith(["root"], "a full disk under a listening manager", () => {
   test("agents hear 503 and when to come again, readers read on, and nothing acknowledged is lost", () => {

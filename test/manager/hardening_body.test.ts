@@ -1,7 +1,7 @@
 // The manager against wrong and forged messages (5-hardening.md, JSON, Crypto, Meaning): each by status, code and, where
 // the issue names it, the field; nothing is stored, and the next good report works.
 import { Database } from "bun:sqlite";
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { createHash, createHmac } from "node:crypto";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -19,6 +19,9 @@ import {
   reportData,
   spawnManager,
 } from "./support.ts";
+
+// What is waited for has limits of its own; a busy machine is no failure.
+setDefaultTimeout(60_000);
 
 const UPDATES = "/status/updates";
 const REGISTER = "/status/register";

@@ -1,7 +1,10 @@
 // The manager against broken and hostile HTTP (5-hardening.md, HTTP), over raw sockets: each refusal by its status, nothing
 // stored, nothing leaked, and the next good request works.
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { type Agent, type Ground, ground, registered, type Said, say } from "./support.ts";
+
+// What is waited for has limits of its own; a busy machine is no failure.
+setDefaultTimeout(60_000);
 
 const READ_TOKEN = "read-token-of-this-test-".repeat(2);
 const MAX_BODY_BYTES = 4 * 1024 * 1024;
@@ -388,7 +391,7 @@ test("a stream ends with its session; others go on", async () => {
       body: "{}",
     });
     expect(logout.status).toBe(200);
-    const until = performance.now() + 3000;
+    const until = performance.now() + 10_000;
     while (!mine.ended && performance.now() < until) await Bun.sleep(20);
     expect([mine.ended, other.ended]).toEqual([true, false]);
     await other.close();
@@ -432,11 +435,11 @@ test("who is slow is cut off within 20 s, silent or dripping", async () => {
   const before = place.stored();
   const outcomes = await Promise.all(
     cases.map(async ([name, chunks]) => {
-      const { closed, afterMs } = await say(place.port, chunks, { gapMs: 1000, patienceMs: 25_000, untilClosed: true });
+      const { closed, afterMs } = await say(place.port, chunks, { gapMs: 1000, patienceMs: 40_000, untilClosed: true });
       return { name, closed, inTime: afterMs < 20_000 };
     }),
   );
   expect(outcomes).toEqual(cases.map(([name]) => ({ name, closed: true, inTime: true })));
   expect(place.stored()).toEqual(before);
   expect((await agent.send()).status).toBe(200);
-}, 40_000);
+}, 60_000);

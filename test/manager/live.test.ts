@@ -1,9 +1,12 @@
 // The live stream beside the picture: what is sent as it happens is what a whole answer would say.
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { MAX_PAIRED_MEMBERS } from "../../manager/topology/segments.ts";
 import type { HealthResponse, StreamEvents, TopologyDiff, TopologyResponse } from "../../shared/api.ts";
 import { item } from "../topology/scene.ts";
 import { type Agent, type Data, type Ground, ground, listen, registered } from "./support.ts";
+
+// What is waited for has limits of its own; a busy machine is no failure.
+setDefaultTimeout(60_000);
 
 const INTERVAL_MS = 30_000;
 

@@ -1,7 +1,7 @@
 // The manager's settings as an operator meets them: a wrong one is one line on stderr and exit code 2, a database or an
 // address that cannot be used is one line and exit code 1, and nothing is touched.
 import { Database } from "bun:sqlite";
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import {
   chmodSync,
   chownSync,
@@ -19,6 +19,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { runAgent } from "../agent/support.ts";
 import { runManager, spawnManager } from "./support.ts";
+
+// What is waited for has limits of its own; a busy machine is no failure.
+setDefaultTimeout(60_000);
 
 let root: string;
 beforeAll(() => {

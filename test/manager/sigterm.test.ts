@@ -1,13 +1,17 @@
 // SIGTERM to a manager with half a report in flight, a stream open and a receiver of notifications that hangs: what was
 // begun is answered, and it is gone within 10 s with exit code 0 and nothing left in the WAL. So is one whose DNS is silent;
 // until then it serves by the keys that it has.
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, rmSync, statSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { silentResolvers } from "../support/silent_dns.ts";
 import { registered, type Spawned, spawnManager } from "./support.ts";
+import { stopwatch } from "../support/stopwatch.ts";
+
+// What is waited for has limits of its own; a busy machine is no failure.
+setDefaultTimeout(60_000);
 
 /** What 1-protocol.md allows. */
 const DEADLINE_MS = 10_000;
@@ -34,12 +38,12 @@ test("in-flight work ends, streams too, the WAL is copied home", async () => {
     const stream = saying(manager.port, "GET /status/stream HTTP/1.1\r\nHost: localhost\r\n\r\n");
     expect((await agent.send()).status).toBe(200);
     while (!stream.heard.includes("event: hello")) await Bun.sleep(10);
-    const began = performance.now();
+    const watch = stopwatch();
     const exit = manager.kill("SIGTERM");
     await Bun.sleep(300);
     half.socket.write(body.slice(10));
     expect(await exit).toBe(0);
-    expect(performance.now() - began).toBeLessThan(DEADLINE_MS);
+    expect(watch.ms()).toBeLessThan(DEADLINE_MS);
     expect(half.heard).toStartWith("HTTP/1.1 200");
     const wal = statSync(join(directory, "kattila_manager.db-wal"), { throwIfNoEntry: false });
     expect(wal?.size ?? 0).toBe(0);
@@ -59,18 +63,18 @@ test("resolvers that are silent from the start on: the ring serves at once, and 
     const agent = await registered(first);
     expect((await agent.send()).status).toBe(200);
     expect(await first.kill("SIGTERM")).toBe(0);
-    const began = performance.now();
+    const watch = stopwatch();
     const manager = (running = await spawnManager(directory, { DNS: "kattila.test", DNS_SERVERS: silent.servers }));
-    expect(performance.now() - began).toBeLessThan(10_000);
+    expect(watch.ms()).toBeLessThan(10_000);
     const answer = await fetch(`${manager.url}/status/updates`, {
       method: "POST",
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify(await agent.report()),
     });
     expect(answer.status).toBe(200);
-    const ended = performance.now();
+    const ending = stopwatch();
     expect(await manager.kill("SIGTERM")).toBe(0);
-    expect(performance.now() - ended).toBeLessThan(DEADLINE_MS);
+    expect(ending.ms()).toBeLessThan(DEADLINE_MS);
   } finally {
     await running?.kill("SIGKILL");
     rmSync(directory, { recursive: true, force: true });

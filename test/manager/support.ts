@@ -12,6 +12,7 @@ import { newNonce, seal, type SigningKey } from "../../shared/envelope.ts";
 import { createLog } from "../../shared/log.ts";
 import type { Envelope } from "../../shared/report.ts";
 import { createSender, type Posted, post } from "../fleet/sender.ts";
+import { stopwatch } from "../support/stopwatch.ts";
 
 export type Ground = {
   directory: string;
@@ -225,7 +226,7 @@ export type Said = {
   text: string;
   /** Of the first answer; null: there was none. */
   status: number | null;
-  /** Whether the other side closed, and after how long. */
+  /** Whether the other side closed, and after how long that the machine ran. */
   closed: boolean;
   afterMs: number;
   /** Bytes that the kernel took from us. */
@@ -243,7 +244,7 @@ export function say(
 ): Promise<Said> {
   const { gapMs = 0, patienceMs = 5000, untilClosed = false } = options;
   return new Promise((resolve) => {
-    const startedAt = performance.now();
+    const watch = stopwatch();
     const received: Buffer[] = [];
     const text = () => Buffer.concat(received).toString("latin1");
     let done = false;
@@ -258,7 +259,7 @@ export function say(
         text: said,
         status: status === undefined ? null : Number(status),
         closed,
-        afterMs: performance.now() - startedAt,
+        afterMs: watch.ms(),
         sentBytes: socket.bytesWritten,
       });
       socket.destroy();

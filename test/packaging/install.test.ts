@@ -1,6 +1,6 @@
 // install.sh below a directory of its own (--root), as any user, with small scripts for binaries: what it refuses, what it
 // writes with which modes, that a second run changes nothing, that no key is shown, and that nothing is left afterwards.
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, beforeEach, describe, expect, setDefaultTimeout, test } from "bun:test";
 import {
   existsSync,
   lstatSync,
@@ -16,6 +16,9 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describeWith } from "../support/needs.ts";
+
+// What is waited for has limits of its own; a busy machine is no failure.
+setDefaultTimeout(60_000);
 
 const PACKAGING = join(import.meta.dir, "../../packaging");
 const INSTALL = join(PACKAGING, "install.sh");

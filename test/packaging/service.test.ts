@@ -1,6 +1,6 @@
 // The units under a real systemd (pid 1 of its own namespaces): agent and manager run with all their restrictions on, the
 // agent reads WireGuard with no more rights than it says, and install.sh sets up, upgrades and takes away.
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { createLab, type Lab } from "../lab/lab.ts";
@@ -9,6 +9,9 @@ import { generateKeyPair } from "../lab/wireguard.ts";
 import { compiled } from "../support/binary.ts";
 import { describeWith, LAB_NEEDS, missing } from "../support/needs.ts";
 import { SystemdBox, whyNoBox } from "./box.ts";
+
+// What is waited for has limits of its own; a busy machine is no failure.
+setDefaultTimeout(60_000);
 
 const PACKAGING = join(import.meta.dir, "../../packaging");
 const AGENT = "/usr/local/bin/kattila-agent";

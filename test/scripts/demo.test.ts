@@ -1,8 +1,11 @@
 // `bun run demo`: a network with a past, and nothing left of it; and one line where it cannot start.
-import { afterEach, beforeEach, expect, test } from "bun:test";
+import { afterEach, beforeEach, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+
+// What is waited for has limits of its own; a busy machine is no failure.
+setDefaultTimeout(60_000);
 
 const DEMO = join(import.meta.dir, "../../scripts/demo.ts");
 

@@ -1,10 +1,13 @@
 // Housekeeping: packs when due, also for agents that fell silent; retention in small rounds; space comes back.
 import { Database } from "bun:sqlite";
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { Disk } from "../../manager/store/disk.ts";
 import { openLogSnapshot } from "../../manager/store/sqlite.ts";
 import type { Store } from "../../manager/store/store.ts";
 import { AGENT, alarm, collect, DAY_MS, edge, event, KEEP, OTHER, place, report, settle, T0 } from "./support.ts";
+
+// What is waited for has limits of its own; a busy machine is no failure.
+setDefaultTimeout(60_000);
 
 const HOUR_MS = 3_600_000;
 

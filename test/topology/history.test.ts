@@ -1,6 +1,6 @@
 // History and the live stream over HTTP, on a manager in this process whose clock the test sets: any past moment, the
 // difference of two, an edge's life, events page by page; what pruning leaves, and what a restart keeps.
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import type {
   EdgeHistory,
   Event,
@@ -14,6 +14,9 @@ import { openStore } from "../../manager/store/sqlite.ts";
 import { createLog } from "../../shared/log.ts";
 import { type Agent, type Data, type Ground, ground, listen, registered } from "../manager/support.ts";
 import { item, key, peer } from "./scene.ts";
+
+// What is waited for has limits of its own; a busy machine is no failure.
+setDefaultTimeout(60_000);
 
 const BEGIN = Date.UTC(2026, 0, 5, 12);
 const DAY_MS = 86_400_000;

@@ -2,11 +2,14 @@
 // every step of the wild rounds: the same as a topology that begins then and is given the reports of the agents that are
 // there, in order and nothing else; and as one that shares nothing between reports. And, once the fleet was calm for longer
 // than the replay at start, the same as a manager that begins then, with its database or without.
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import type { AgentRecord, TopologyChange } from "../../manager/model.ts";
 import type { TopologyEdge, TopologyNetwork, TopologyNode, TopologyResponse } from "../../shared/api.ts";
 import { type Stored, Topology } from "../../manager/topology/topology.ts";
 import { INTERVAL_MS, RandomFleet, type Step } from "./random_fleet.ts";
+
+// What is waited for has limits of its own; a busy machine is no failure.
+setDefaultTimeout(60_000);
 
 const T0 = 1_790_000_000_000;
 /** As the manager replays at its start. */

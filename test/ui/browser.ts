@@ -75,7 +75,7 @@ export async function openBrowser(url: string, width = 1440, height = 900): Prom
   for (const domain of ["Network", "Log", "Runtime"]) await view.cdp(`${domain}.enable`);
 
   const value = <T>(script: string) => view.evaluate<T>(script);
-  const until = async (script: string, what: string, milliseconds = 8000) => {
+  const until = async (script: string, what: string, milliseconds = 20_000) => {
     const deadline = Date.now() + milliseconds;
     while (!(await value<boolean>(`Boolean(${script})`))) {
       if (Date.now() > deadline)

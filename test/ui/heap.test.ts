@@ -1,8 +1,11 @@
 // The page's heap does not grow with the number of updates: read after a forced collection, so that what is left is held.
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { describeWith } from "../support/needs.ts";
 import { openBrowser } from "./browser.ts";
 import { fullMesh, startMock } from "./mock.ts";
+
+// What is waited for has limits of its own; a busy machine is no failure.
+setDefaultTimeout(60_000);
 
 /** 1,770 links: a second copy of them all, held by the view, shows as well (1.3 MB). */
 const AGENTS = 60;

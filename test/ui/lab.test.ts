@@ -1,6 +1,6 @@
 // The dashboard on the real lab: three hosts with WireGuard and the compiled agent. A link goes down, and the first screen
 // says which, why, and what it took down, without a reload; it comes back, and the screen says that too.
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import type { AgentsResponse } from "../../shared/api.ts";
 import { createLab, type Lab } from "../lab/lab.ts";
 import type { Host } from "../lab/host.ts";
@@ -8,6 +8,9 @@ import { eventually, MANAGER_PORT, RunningAgent, RunningManager } from "../lab/p
 import { compiled } from "../support/binary.ts";
 import { describeWith, LAB_NEEDS } from "../support/needs.ts";
 import { type Browser, openBrowser } from "./browser.ts";
+
+// What is waited for has limits of its own; a busy machine is no failure.
+setDefaultTimeout(60_000);
 
 const PSK = "dashboard-lab-fleet-key-0123456789abcdef0123";
 const INTERVAL_S = 1;
