@@ -320,5 +320,5 @@ describe("a manager that is none", () => {
     expect(watch.ms()).toBeLessThan(6000);
     gate.instead = null;
     expect((await take(await sealed(hop(await sender.report())))).status).toBe(200);
-  }, 15_000);
+  });
 });

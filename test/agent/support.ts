@@ -125,7 +125,7 @@ export function spawnAgent(flags: readonly string[], directory: string, environm
       stdin: "ignore",
       stdout: "pipe",
       stderr: "pipe",
-      timeout: 20_000,
+      timeout: 60_000,
       killSignal: "SIGKILL",
     },
   );

@@ -184,7 +184,7 @@ describe("an ack", () => {
     } finally {
       await own.remove();
     }
-  }, 20_000);
+  });
 });
 
 describe("registration", () => {

@@ -74,7 +74,7 @@ function spawnAgent(flags: string[], managerUrl: string): Bun.Subprocess<"ignore
     stdin: "ignore",
     stdout: "pipe",
     stderr: "pipe",
-    timeout: 20_000,
+    timeout: 60_000,
     killSignal: "SIGKILL",
   });
 }

@@ -435,7 +435,7 @@ describe("MAC and signature", () => {
     expect(place.stored()).toEqual(before);
     // The very message, untouched, is still good: no forgery used up its tick or nonce.
     expect(await sendTo(UPDATES, envelope)).toMatchObject({ status: 200, code: "accepted" });
-  }, 30_000);
+  });
 
   test("data is not parsed before its MAC holds: 401 also for what is no JSON", async () => {
     for (const data of ["", "{", "null", JSON.stringify({ type: "ack" }), `{"v":99}`]) {
@@ -560,7 +560,7 @@ describe("rotation of the PSK", () => {
     } finally {
       await own.remove();
     }
-  }, 20_000);
+  });
 });
 
 test("psk_old is about agents that proved who they are: not whom the holder of an old key names, nor who was forgotten", async () => {

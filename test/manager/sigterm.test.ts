@@ -52,7 +52,7 @@ test("in-flight work ends, streams too, the WAL is copied home", async () => {
     await receiver.stop(true);
     rmSync(directory, { recursive: true, force: true });
   }
-}, 30_000);
+});
 
 test("resolvers that are silent from the start on: the ring serves at once, and SIGTERM is heard", async () => {
   const directory = mkdtempSync(join(tmpdir(), "kattila-sigterm-"));

@@ -332,7 +332,7 @@ export async function spawnManager(directory: string, environment: Record<string
     await drained;
     return child.exitCode;
   };
-  for (const until = Date.now() + 15_000; ;) {
+  for (const until = Date.now() + 30_000; ;) {
     const port = /"url":"https?:\/\/[^"]*:([0-9]+)\/"/.exec(texts.stderr)?.[1];
     if (port !== undefined) {
       const ring = JSON.parse(readFileSync(join(directory, "manager_psk_ring"), "utf8")) as { psks: string[] };
@@ -368,7 +368,7 @@ export async function runManager(
     stdin: "ignore",
     stdout: "pipe",
     stderr: "pipe",
-    timeout: 15_000,
+    timeout: 60_000,
     killSignal: "SIGKILL",
   });
   const [stdout, stderr] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
@@ -376,14 +376,14 @@ export async function runManager(
   return { exitCode: child.exitCode, stdout, stderr };
 }
 
-/** Reads the live stream while `happens` happens, until `enough` says so of what came, for 5 s at most. */
+/** Reads the live stream while `happens` happens, until `enough` says so of what came, for 30 s at most. */
 export async function listen(
   place: { url: string },
   happens: () => Promise<void>,
   enough: (heard: StreamEvents["topology"][]) => boolean,
 ): Promise<{ topology: StreamEvents["topology"][]; events: StreamEvents["event"][] }> {
   const aborted = new AbortController();
-  const timer = setTimeout(() => aborted.abort(), 5000);
+  const timer = setTimeout(() => aborted.abort(), 30_000);
   const response = await fetch(`${place.url}/status/stream`, { signal: aborted.signal });
   const heard = { topology: [] as StreamEvents["topology"][], events: [] as StreamEvents["event"][] };
   const decoder = new TextDecoder();

@@ -38,21 +38,38 @@ function nameOf({ verdict, reason }: { verdict: Verdict; reason: string | null }
  * machine may take a few rounds. */
 const SECOND_CHANCE_SECONDS = 30;
 
+/** So often a network is looked at anew whose tunnels came up between its reports and its pings. */
+const LOOKS = 5;
+
 /** Builds a plan, and compares. */
 export async function compare(plan: Plan): Promise<Comparison> {
   await using network = await BuiltNetwork.build(plan);
-  const { hosts, addresses } = network;
-  const targetsOf = (i: number) => [...new Set(addresses.filter((_, j) => j !== i).flat())];
   // Tunnels shake hands and neighbours are resolved on the first packets; what counts comes after.
-  await Promise.all(hosts.map((host, i) => network.ping(host, targetsOf(i))));
+  await pingAll(network);
+  let result = await look(plan, network);
+  const cameUp = () => result.disagreements.some(({ said, answered }) => said === "edge_down" && answered);
+  for (let looks = 1; looks < LOOKS && cameUp(); looks++) result = await look(plan, network);
+  return result;
+}
+
+const targetsOf = ({ addresses }: BuiltNetwork, i: number) => [...new Set(addresses.filter((_, j) => j !== i).flat())];
+
+/** By host, the addresses that answered it. */
+function pingAll(network: BuiltNetwork): Promise<Set<string>[]> {
+  return Promise.all(network.hosts.map((host, i) => network.ping(host, targetsOf(network, i))));
+}
+
+/** Reports first, then pings. */
+async function look(plan: Plan, network: BuiltNetwork): Promise<Comparison> {
+  const { hosts } = network;
   const sections: Record<string, Sections> = {};
   await Promise.all(hosts.map(async (host) => (sections[host.name] = await network.report(host))));
-  const answers = await Promise.all(hosts.map((host, i) => network.ping(host, targetsOf(i))));
+  const answers = await pingAll(network);
   const topology = topologyOf(sections, Date.now());
   const result: Comparison = { plan, pairs: 0, verdicts: new Map(), disagreements: [], sections };
   const silent: (() => Promise<void>)[] = [];
   for (const [i, host] of hosts.entries()) {
-    for (const target of targetsOf(i)) {
+    for (const target of targetsOf(network, i)) {
       const path = tracePath(topology, idOf(host.name), canonicalAddress(target)!, NOW);
       const said = overall(path);
       result.pairs++;

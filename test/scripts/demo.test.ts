@@ -59,4 +59,4 @@ test("where it cannot start: one line that names the setting, and nothing left",
     expect(stderr).toContain(line);
     expect(readdirSync(directory)).toEqual([]);
   }
-}, 20_000);
+});

@@ -184,7 +184,7 @@ describe("PSK_FILE", () => {
     writeFileSync(path, KEYS[0]!, { mode: 0o600 });
     for (const until = Date.now() + 10_000; waiting.current === null && Date.now() < until;) await Bun.sleep(20);
     expect(waiting.current).toBe(KEYS[0]!);
-  }, 15_000);
+  });
 
   test("a ring file that is cut short is set aside, said loudly", async () => {
     const { directory, lines, source } = fresh();
@@ -266,7 +266,7 @@ describe("when it asks", () => {
     expect(watch.ms() + watch.stalledMs()).toBeGreaterThan(1900);
     expect(watch.ms()).toBeLessThan(8000);
     expect(ring.status.error?.reason).toBe("unavailable");
-  }, 20_000);
+  });
 });
 
 /** dnsmasq on loopback that serves these TXT strings for kattila.test, and nothing else. */
@@ -376,7 +376,7 @@ describeWith(["dnsmasq"], "DNS (dnsmasq)", () => {
     await ring.refresh(); // nobody listens: refused at once or silent until the time-out
     expect(ring.current).toBe(KEYS[1]!);
     expect(ring.status.error?.reason).toBe("unavailable");
-  }, 30_000);
+  });
 
   test("SERVFAIL keeps the key, and is said", async () => {
     const { directory, source } = fresh();
@@ -390,7 +390,7 @@ describeWith(["dnsmasq"], "DNS (dnsmasq)", () => {
     failing.close();
     expect(ring.psks).toEqual([KEYS[0]!]);
     expect(ring.status.error?.reason).toBe("unavailable");
-  }, 30_000);
+  });
 
   test.each([
     ["SERVFAIL", SERVFAIL],
@@ -435,5 +435,5 @@ describeWith(["dnsmasq"], "DNS (dnsmasq)", () => {
     const restarted = source(origin);
     await restarted.start();
     expect(restarted.current).toBe(KEYS[0]!);
-  }, 30_000);
+  });
 });

@@ -45,7 +45,7 @@ describeWith([...LAB_NEEDS, "chromium"], "dashboard on the lab", () => {
   afterAll(async () => {
     browser?.close();
     await lab?.[Symbol.asyncDispose]();
-  }, 30_000);
+  });
 
   test("all is well, then a link is down, then well again: live", async () => {
     await browser.open("#/now");

@@ -307,7 +307,7 @@ describe("wg itself", () => {
     expect(partly.status).toBe("partial: wg0: wg did not answer within 5 s and was killed");
     const pid = Number(await Bun.file(pidFile).text());
     expect(() => process.kill(pid, 0)).toThrow("ESRCH");
-  }, 15_000);
+  });
 
   test("one that prints without end is stopped at the limit of its output", async () => {
     using directory = ownDirectory();
