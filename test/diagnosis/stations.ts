@@ -4,7 +4,7 @@ import { cpSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { DnsServer } from "../lab/host.ts";
 import type { LabProcess } from "../lab/namespace.ts";
-import { eventually, MANAGER_PORT, request } from "../lab/programs.ts";
+import { AGENT_PORT, eventually, MANAGER_PORT, request } from "../lab/programs.ts";
 import { generateKeyPair, generatePresharedKey } from "../lab/wireguard.ts";
 import { INTERVAL_S, type Station } from "./faults.ts";
 import { Ground } from "./ground.ts";
@@ -359,6 +359,10 @@ async function hub(): Promise<Scene> {
   ]);
   await ground.heard("h", "a", "b");
   const b = ground.host("b");
+  // Where a report goes astray, b looks for a relay: its question to h would wake the tunnel that nobody may wake.
+  await b.nft(
+    `table inet quiet { chain output { type filter hook output priority 0; oifname wg0 tcp dport ${AGENT_PORT} drop; }; }`,
+  );
   const moved = "192.168.50.77";
   return {
     ground,
