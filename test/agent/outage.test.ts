@@ -12,6 +12,7 @@ import { agentSettings } from "../../agent/settings.ts";
 import type { AlarmsResponse } from "../../shared/api.ts";
 import { createLog } from "../../shared/log.ts";
 import { managerEnvironment, type Spawned, spawnManager } from "../manager/support.ts";
+import { stopwatch } from "../support/stopwatch.ts";
 
 // What is waited for has limits of its own; a busy machine is no failure.
 setDefaultTimeout(60_000);
@@ -167,11 +168,18 @@ test("a hundred agents that wait do not come back at the same moment", async () 
     await agent.psk.once();
     await agent.delivery.offer(structuredClone(entry));
   }
-  // All failed at the same time; four failures on, each waits for up to an interval.
-  await Bun.sleep(15_000);
-  open = true;
-  openedAt = performance.now();
-  await until("all came back", () => seen.size === AGENTS, 3 * INTERVAL_S);
+  // Whose time comes while the machine stands still come all when it goes on: then it is looked at once more.
+  for (let watch = stopwatch(), looks = 0; looks < 3; looks++, watch = stopwatch()) {
+    open = false;
+    seen.clear();
+    returns.clear();
+    // All failed at the same time; four failures on, each waits for up to an interval.
+    await Bun.sleep(15_000);
+    open = true;
+    openedAt = performance.now();
+    await until("all came back", () => seen.size === AGENTS, 3 * INTERVAL_S);
+    if (watch.stalledMs() === 0) break;
+  }
   for (const agent of agents) await agent.delivery.stop(0);
   const most = Math.max(...returns.values());
   console.log(
@@ -179,4 +187,4 @@ test("a hundred agents that wait do not come back at the same moment", async () 
   );
   // Evenly spread it would be 10 a second.
   expect(most).toBeLessThan(AGENTS / 3);
-}, 90_000);
+}, 300_000);
