@@ -185,6 +185,6 @@ test("a hundred agents that wait do not come back at the same moment", async () 
   console.log(
     `100 agents came back within ${Math.max(...returns.keys()) + 1} s, ${most} of them in the busiest second`,
   );
-  // Evenly spread it would be 10 a second.
-  expect(most).toBeLessThan(AGENTS / 3);
+  // Of waits of up to an interval each, about a fifth end within the first second, give or take four.
+  expect(most).toBeLessThan(0.4 * AGENTS);
 }, 300_000);

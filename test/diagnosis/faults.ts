@@ -60,9 +60,10 @@ export const STATIONS = {
 } as const;
 export type Station = keyof typeof STATIONS;
 
-/** With traffic, WireGuard shakes hands anew 15 s after a packet went unanswered; then two windows of 20 s, each ended by
- * a report. */
-const UNANSWERED_S = 15 + 2 * (20 + INTERVAL_S);
+/** With traffic, WireGuard shakes hands anew 15 s after a packet went unanswered, and every 5 s from then on: the window
+ * that begins with that packet may hold one attempt, 148 bytes, of which 32 may be a keepalive's. Two more windows of 20 s
+ * tell, each ended by a report. */
+const UNANSWERED_S = 3 * (20 + INTERVAL_S);
 /** After the way is open again: attempts come every 5 s, a keepalive or ping starts new ones; then two reports `up`. */
 const HEALED_S = 30 + 4 * INTERVAL_S;
 /** One report shows it, and the next has it stored. */
