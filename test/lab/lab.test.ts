@@ -1,6 +1,6 @@
 // The lab itself: hosts and a mesh come up, pass packets, break and heal as told, and leave nothing behind.
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { closeSync, existsSync, openSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { describeWith, LAB_NEEDS } from "../support/needs.ts";
 import { createLab } from "./lab.ts";
@@ -24,12 +24,17 @@ describeWith([...LAB_NEEDS, "dnsmasq"], "lab", () => {
     const linksBefore = readFileSync("/proc/net/dev", "utf8").split("\n").length;
     let dir = "";
     const netns: string[] = [];
+    /** Of the namespaces: as long as one is open, no other gets its number. */
+    const held: number[] = [];
     {
       await using lab = await createLab("four");
       dir = lab.dir;
       const hosts = await Promise.all(["a", "b", "c", "d"].map((name) => lab.host(name)));
       const [a, b, c, d] = hosts as [(typeof hosts)[0], (typeof hosts)[0], (typeof hosts)[0], (typeof hosts)[0]];
-      for (const host of hosts) netns.push(readlinkSync(`/proc/${host.pid}/ns/net`));
+      for (const { pid } of hosts) {
+        netns.push(readlinkSync(`/proc/${pid}/ns/net`));
+        held.push(openSync(`/proc/${pid}/ns/net`, "r"));
+      }
       expect(new Set(netns).size).toBe(4);
       expect(hosts.map((host) => host.address)).toEqual([
         "192.168.50.1",
@@ -71,6 +76,7 @@ describeWith([...LAB_NEEDS, "dnsmasq"], "lab", () => {
     }
     expect(existsSync(dir)).toBe(false);
     for (const inode of netns) expect(processesIn(inode)).toEqual([]);
+    for (const descriptor of held) closeSync(descriptor);
     expect(readFileSync("/proc/net/dev", "utf8").split("\n").length).toBe(linksBefore);
   });
 
@@ -185,7 +191,7 @@ describeWith([...LAB_NEEDS, "dnsmasq"], "lab", () => {
     expect(processesIn(netns).length).toBeGreaterThan(1);
     child.kill("SIGKILL");
     await child.exited;
-    const deadline = Date.now() + 5_000;
+    const deadline = Date.now() + 30_000;
     while (processesIn(netns).length > 0 && Date.now() < deadline) await Bun.sleep(20);
     expect(processesIn(netns)).toEqual([]);
     // the next process that makes a lab removes the directory
