@@ -29,6 +29,8 @@ import { Topology } from "./topology/topology.ts";
 const REPLAY_MS = 15 * 60_000;
 /** How far back a report with a section is looked for that could not be read since: first where it is found soon. */
 const READ_SPANS_MS = [1, 24, 24 * 7].map((hours) => hours * 3_600_000);
+/** So many reports of all agents together are looked through for that, at 35 µs each: a start must not take minutes. */
+const LOOKED_THROUGH = 100_000;
 /** Resolved alarms younger than this are loaded: flapping counts transitions of 30 minutes and clears after 30 more. */
 const ALARM_MEMORY_MS = 60 * 60_000;
 /** Jobs in one transaction: enough to share an fsync, few enough that the first does not wait long. */
@@ -222,12 +224,13 @@ export class Fleet {
     const listing = new Set(
       picture.edges.flatMap(({ layer, observed_by }) => (layer === "wireguard" ? observed_by : [])),
     );
+    const looking = { left: LOOKED_THROUGH };
     const addressed = new Set(picture.nodes.filter(({ addresses }) => addresses.length > 0).map(({ id }) => id));
     for (const { agent_id: agentId } of agents) {
       const stored = first.get(agentId) ?? (await store.latestReport(agentId));
       if (stored === null) continue;
       const lost = unread(stored).filter((name) => (name === "wireguard" ? listing : addressed).has(agentId));
-      const last = lost.length === 0 ? null : await this.#lastWith(lost, stored);
+      const last = lost.length === 0 ? null : await this.#lastWith(lost, stored, looking);
       if (last !== null) replay(last);
       if (!first.has(agentId)) replay(stored);
     }
@@ -240,16 +243,24 @@ export class Fleet {
     this.#stale = false;
   }
 
-  /** The newest report of an agent before this one that has these sections; null: none is kept. */
-  async #lastWith(sections: readonly Kept[], before: StoredReport): Promise<StoredReport | null> {
-    const { agent_id: agentId, observed_at: at } = before;
+  /** The newest report of an agent before this one that has these sections; null: none is kept, or `looking` came to its end. */
+  async #lastWith(
+    sections: readonly Kept[],
+    before: StoredReport,
+    looking: { left: number },
+  ): Promise<StoredReport | null> {
+    const { agent_id: agentId } = before;
+    let to = before.observed_at;
     for (const span of READ_SPANS_MS) {
+      const from = before.observed_at - span;
       let found: StoredReport | null = null;
-      for await (const stored of this.store.reportsOf(agentId, at - span, at)) {
+      for await (const stored of this.store.reportsOf(agentId, from, to)) {
+        if (looking.left-- <= 0) return null;
         const lacks = unread(stored);
         if (sections.every((name) => !lacks.includes(name))) found = stored;
       }
       if (found !== null) return found;
+      to = from;
     }
     return null;
   }
