@@ -1,7 +1,8 @@
 // Owns what is done to the lab for each fault of the table: how its laboratory is built, and how the fault is injected and
 // repaired there.
-import { cpSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import type { AgentsResponse } from "../../shared/api.ts";
 import type { DnsServer } from "../lab/host.ts";
 import type { LabProcess } from "../lab/namespace.ts";
 import { AGENT_PORT, eventually, MANAGER_PORT, request } from "../lab/programs.ts";
@@ -483,11 +484,26 @@ async function identity(): Promise<Scene> {
   // The clock of every program here: an offset in a file, read at every look at the clock. Timers stay true.
   const clock = join(lab.dir, "clock");
   let offset = 0;
-  const leap = (seconds: number) => {
-    offset += seconds;
-    writeFileSync(clock, `+${offset}\n`);
-  };
-  leap(0);
+  const set = (seconds: number) => writeFileSync(clock, `+${(offset = seconds)}\n`);
+  set(0);
+  /** Moves the clock of all while no report is on its way: one that was collected before would say that its host is behind. */
+  const leap = (seconds: number) =>
+    eventually("all agents are between two reports", async () => {
+      const agents = [...ground.agents.values()].filter(({ process }) => process.kill("SIGSTOP"));
+      try {
+        const { agents: seen, server_time_at: now } = await ground.manager.get<AgentsResponse>("/status/agents");
+        const between = agents.every(({ stateDir }) => {
+          const read = (name: string) => readFileSync(join(stateDir, name), "utf8").trim();
+          const own = seen.find(({ agent_id: id }) => id === read("agent_id.txt"));
+          // Its last is there, and the next is not collected yet.
+          return own?.tick === Number(read("agent_tick")) && now - own.last_seen_at! < 0.7 * INTERVAL_S * 1000;
+        });
+        if (between) set(offset + seconds);
+        return between;
+      } finally {
+        for (const { process } of agents) process.kill("SIGCONT");
+      }
+    });
   const fake = (file: string) => [
     "env",
     `LD_PRELOAD=${FAKETIME}`,
@@ -510,7 +526,7 @@ async function identity(): Promise<Scene> {
   const skewed = join(lab.dir, "clock-of-b");
   /** A stranger's message makes the manager ask its key's source again, at most once a minute of its clock. */
   const askAgain = async (from: string) => {
-    leap(61);
+    await leap(61);
     const envelope = { v: 1, data: "{}", hmac: "0".repeat(64), sig: null };
     await request(ground.host(from), `http://${ground.host("m").address}:${MANAGER_PORT}/status/updates`, {
       method: "POST",
@@ -551,7 +567,7 @@ async function identity(): Promise<Scene> {
           await dns.serve({});
           await askAgain("d");
           await reports(1);
-          leap(2 * HOUR_S + MINUTE_S);
+          await leap(2 * HOUR_S + MINUTE_S);
         },
         repair: async () => {
           await dns.serve(answers(KEYS[0]));
@@ -564,7 +580,7 @@ async function identity(): Promise<Scene> {
           await askAgain("d");
           await reports(1);
           await ground.restartAgent("a", by("m"), fake(clock));
-          leap(2 * HOUR_S + MINUTE_S);
+          await leap(2 * HOUR_S + MINUTE_S);
         },
         repair: async () => {
           await ofB.serve(answers(KEYS[1]));
@@ -582,7 +598,7 @@ async function identity(): Promise<Scene> {
           await ofB.serve(answers(KEYS[1]));
           await restartB();
           await reports(3);
-          leap(16 * MINUTE_S);
+          await leap(16 * MINUTE_S);
         },
       },
       "state-cloned": {
@@ -593,7 +609,7 @@ async function identity(): Promise<Scene> {
         repair: async () => {
           await ground.agents.get("d")!.stop();
           await reports(3);
-          leap(11 * MINUTE_S);
+          await leap(11 * MINUTE_S);
           await reports(1);
           await ground.acknowledge("replay");
         },
@@ -613,7 +629,7 @@ async function identity(): Promise<Scene> {
       },
       "stranger-peer": {
         inject: async () => {
-          leap(25 * HOUR_S);
+          await leap(25 * HOUR_S);
           await reports(3);
           const { publicKey } = generateKeyPair();
           await ground.host("a").run(["wg", "set", "wg0", "peer", publicKey, "allowed-ips", "10.9.0.66/32"]);
