@@ -12,6 +12,8 @@ const TARGETS = [
   { target: "bun-linux-arm64", name: "arm64" },
 ];
 const PROGRAMS = ["agent", "manager"];
+/** An agent works some milliseconds a report: compiling what it runs would cost it more of both, time and memory. */
+const OPTIONS: Record<string, string[]> = { agent: ["--compile-jit-policy=100"] };
 
 const asked = process.argv.slice(2);
 const names = TARGETS.map(({ name }) => name);
@@ -49,6 +51,7 @@ for (const program of chosen(PROGRAMS)) {
         `--target=${target}`,
         "--no-compile-autoload-dotenv",
         "--no-compile-autoload-bunfig",
+        ...(OPTIONS[program] ?? []),
         `--outfile=${outfile}`,
         join(program, "main.ts"),
       ],
