@@ -4,7 +4,6 @@ import { Hono } from "hono";
 import { BodySpace } from "../shared/body_space.ts";
 import type { AgentsResponse, AlarmsResponse, EventsResponse, HealthResponse } from "../shared/api.ts";
 import { LAYERS } from "../shared/api.ts";
-import { forgetBody } from "../shared/linger.ts";
 import { type Log, reason } from "../shared/log.ts";
 import { canonicalAddress } from "../shared/net.ts";
 import type { PskSource } from "../shared/psk_source.ts";
@@ -25,7 +24,17 @@ import { mermaid } from "./export/mermaid.ts";
 import { netjson } from "./export/netjson.ts";
 import type { Fleet } from "./fleet.ts";
 import { edgeHistory } from "./history.ts";
-import { errorResponse, HttpError, json, jsonList, NO_PAGE, query, readBody, readObject, tooLarge } from "./http.ts";
+import {
+  errorResponse,
+  HttpError,
+  json,
+  jsonList,
+  NO_PAGE,
+  query,
+  readBody,
+  readObject,
+  refuseDeclared,
+} from "./http.ts";
 import { type Answer, type Ingest, RETRY_AFTER_S } from "./ingest.ts";
 import { type Store, StoreError } from "./store/store.ts";
 import type { Stream } from "./stream.ts";
@@ -96,10 +105,7 @@ export function createApp(options: AppOptions): Hono<{ Bindings: Bindings }> {
       throw new HttpError(400, "malformed", "Content-Length: send one number, once", { Connection: "close" });
     if (headers.get("host")?.includes(",") === true || !URL.canParse(url))
       throw new HttpError(400, "malformed", "Host: send one name or address, once", { Connection: "close" });
-    if (Number(length) > MAX_BODY_BYTES) {
-      await forgetBody(c.req.raw);
-      throw tooLarge(MAX_BODY_BYTES);
-    }
+    await refuseDeclared(c.req.raw, MAX_BODY_BYTES);
     await next();
   });
 

@@ -88,7 +88,7 @@ function observationOf(row: ReportRow, report: Report, highestTick: number | nul
   };
 }
 
-/** Sections that inference keeps from one report to the next while they cannot be read. */
+/** Of the sections that inference keeps while they cannot be read (`filled` in topology.ts), those whose loss loses links. */
 const KEPT_SECTIONS = ["interfaces", "routes", "wireguard"] as const;
 type Kept = (typeof KEPT_SECTIONS)[number];
 

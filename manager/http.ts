@@ -66,8 +66,15 @@ export function errorResponse(error: HttpError): Response {
 }
 
 /** Ends the connection: what still comes of the body is not read. */
-export function tooLarge(limit: number): HttpError {
+function tooLarge(limit: number): HttpError {
   return new HttpError(413, "too_large", `the body may have at most ${limit} bytes`, { Connection: "close" });
+}
+
+/** Refuses a body that declares itself longer than `limit` bytes. @throws HttpError 413 */
+export async function refuseDeclared(request: Request, limit: number): Promise<void> {
+  if (!(Number(request.headers.get("content-length")) > limit)) return;
+  await forgetBody(request);
+  throw tooLarge(limit);
 }
 
 /**
@@ -77,10 +84,7 @@ export function tooLarge(limit: number): HttpError {
 export async function readBody(request: Request, limit: number, space: BodySpace): Promise<Uint8Array> {
   const empty = () => new HttpError(400, "malformed", "the body is empty");
   const declared = request.headers.get("content-length");
-  if (declared !== null && Number(declared) > limit) {
-    await forgetBody(request);
-    throw tooLarge(limit);
-  }
+  await refuseDeclared(request, limit);
   // What is not there has no type.
   if (request.body === null || Number(declared ?? 1) === 0) throw empty();
   // Chunks have no end that anybody promised.

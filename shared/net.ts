@@ -131,6 +131,12 @@ export function parsePrefix(text: string): Prefix | null {
   return length < 0 || length > familyBits(address.family) ? null : { ...address, length };
 }
 
+/** The address that a canonical prefix holds alone: `10.0.0.7/32` → `10.0.0.7`. Null where it holds more. */
+export function onlyAddress(prefix: string): string | null {
+  const length = prefix.includes(":") ? "/128" : "/32";
+  return prefix.endsWith(length) ? prefix.slice(0, -length.length) : null;
+}
+
 /** The prefix with its host bits cleared. */
 export function network(prefix: Prefix): Prefix {
   const host = BigInt(familyBits(prefix.family) - prefix.length);

@@ -1,5 +1,5 @@
 // Owns the alarms about edges, networks and foreign peers: what their states mean to an operator. Pure.
-import { parseEndpoint } from "../../shared/net.ts";
+import { onlyAddress, parseEndpoint } from "../../shared/net.ts";
 import type { EdgeEnd, TopologyEdge } from "../../shared/api.ts";
 import { isOpen, memoryOf } from "./ledger.ts";
 import { agentEnds, edgeName, endName, label, labels, on, shortKey, some, subjectRest, subjects } from "./names.ts";
@@ -233,7 +233,7 @@ function byEdge(
 
 /** An address whose packets go to this peer and no other: a whole one among the AllowedIPs. */
 function hostWithin({ allowed_ips: prefixes }: EdgeEnd): string | null {
-  return prefixes?.find((prefix) => prefix.endsWith(prefix.includes(":") ? "/128" : "/32"))?.split("/")[0] ?? null;
+  return prefixes?.map(onlyAddress).find((address) => address !== null) ?? null;
 }
 
 const lossy = byEdge(

@@ -1,6 +1,6 @@
 // Owns what AllowedIPs and routes say of a peer: the prefixes that it routes for others, whether it is the way out, and
 // whether a tunnel's packets go round in it. Pure.
-import { covers, parseEndpoint, parsePrefix, type Prefix } from "../../shared/net.ts";
+import { covers, onlyAddress, parseEndpoint, parsePrefix, type Prefix } from "../../shared/net.ts";
 import type { Peer, Report, Route } from "../../shared/report.ts";
 
 // Parsing by BigInt is dear, and the same few thousand texts come every 30 s.
@@ -30,8 +30,8 @@ export function attachedPrefixes(
   let found: string[] | null = null;
   for (const text of allowedIps) {
     if (text === "0.0.0.0/0" || text === "::/0") continue;
-    const host = text.endsWith(text.includes(":") ? "/128" : "/32");
-    if (host && (farAddresses === null || farAddresses.has(text.slice(0, text.lastIndexOf("/"))))) continue;
+    const host = onlyAddress(text);
+    if (host !== null && (farAddresses === null || farAddresses.has(host))) continue;
     const prefix = cachedPrefix(text);
     if (prefix === null) continue;
     // Halves of the default route, as some configurations write them, are no LAN.
@@ -46,7 +46,8 @@ export function attachedPrefixes(
 }
 
 const MAIN = new Set(["main", "254"]);
-function isMain(route: Route): boolean {
+/** Whether a route stands in the main table, as all do that /proc tells of. */
+export function isMain(route: Route): boolean {
   return route.table === undefined || MAIN.has(route.table);
 }
 

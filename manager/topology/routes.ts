@@ -1,5 +1,6 @@
 // Owns what a change of a host's routes is: the default route, and all others, as events tell them. Pure.
 import type { Report, Route } from "../../shared/report.ts";
+import { isMain } from "./prefixes.ts";
 
 /** So many routes of a change are named in its event; the rest are counted. */
 const NAMED_ROUTES = 20;
@@ -21,8 +22,8 @@ export function sameRoutes(a: Report["routes"], b: Report["routes"]): boolean {
 }
 
 /** The main table's default route of IPv4, which has an event of its own. */
-function isDefault({ destination, table }: Route): boolean {
-  return destination === "0.0.0.0/0" && (table === undefined || table === "main" || table === "254");
+function isDefault(route: Route): boolean {
+  return route.destination === "0.0.0.0/0" && isMain(route);
 }
 
 /** Interface and gateway of the best default route of the main table; null: none. */
@@ -44,7 +45,7 @@ function written(route: Route): string {
   return [
     `${type === undefined || type === "unicast" ? "" : `${type} `}${destination}${via(gateway)}${dev(device)}`,
     ...hops,
-    ...(table === undefined || table === "main" || table === "254" ? [] : [`table ${table}`]),
+    ...(isMain(route) ? [] : [`table ${table}`]),
     ...(metric === null || metric === 0 ? [] : [`metric ${metric}`]),
   ].join(" ");
 }

@@ -341,7 +341,7 @@ export class Topology implements TopologyReader {
       for (const seat of agent.seats)
         for (const link of [...seat.links.values()]) this.#wireguard.judge(link, now, now);
     }
-    this.#wireguard.settled = this.#wireguard.networks.settled = true;
+    this.#wireguard.networks.settled = true;
     this.#physical.recover((id) => this.#agents.get(id) ?? null, now);
     for (const edge of [...this.#wireguard.unclaimed(), ...this.#plain.unclaimed()])
       this.#orphans.push({ kind: "edge", id: edge.id });

@@ -69,8 +69,6 @@ export class WireguardLayer {
   readonly #former = new Map<string, Seat>();
   /** Who lists a key. */
   readonly #listers = new Map<string, Set<Arc>>();
-  /** The replay at start is over. */
-  settled = false;
   /** Links that the report under way changes; null: none is. */
   #unjudged: Set<Link> | null = null;
   /** Edges as the store had them, not met again yet, by the pair of their keys. */
@@ -209,7 +207,7 @@ export class WireguardLayer {
     if (link.loaded !== null) {
       if (link.loaded.state === judgement.state) link.changedAt = link.loaded.changedAt;
       // What leaves the stored state after the replay really left it.
-      else if (this.settled && link.loaded.state === before) link.loaded.state = null;
+      else if (this.networks.settled && link.loaded.state === before) link.loaded.state = null;
     }
     if (judgement.state === "up" || judgement.state === "idle" || judgement.state === "unused") link.remembered = null;
     if (link.stored === null) return;
@@ -822,7 +820,7 @@ export class WireguardLayer {
   #end(link: Link, _at: number): void {
     link.ended = true;
     this.links.delete(link.id);
-    if (!this.settled && link.loaded !== null) {
+    if (!this.networks.settled && link.loaded !== null) {
       // It ended before the store's edge began: that one is still to come.
       this.#keep(link.loaded.edge);
       link.stored = null;

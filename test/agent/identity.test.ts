@@ -42,6 +42,14 @@ function open(fixedManagerKey: string | null = null): Promise<Identity> {
 const events = () => lines.map((line) => (JSON.parse(line) as { event: string }).event);
 const file = (name: string) => join(own.path, name);
 const read = (name: string) => fs.readFileSync(file(name), "utf8");
+/** A whole agent, outbox and all, on this machine. */
+const startAgent = () =>
+  openAgent(
+    agentSettings({ PSK: "identity-test-key-0123456789abcdef", STATE_DIR: file("state") }, own.path),
+    createHost(),
+    createLog("error", () => {}),
+    { machineIdPath },
+  );
 /** Does it as a process that is killed before its `steps + 1`st change of the disk. Returns whether it came to its end. */
 async function killedAfter(steps: number, run: () => Promise<unknown>): Promise<boolean> {
   const killed = new Error("killed");
@@ -368,39 +376,23 @@ describe("the machine", () => {
   });
 
   test("another: the outbox is not its, and is emptied", async () => {
-    const settings = agentSettings({ PSK: "identity-test-key-0123456789abcdef", STATE_DIR: file("state") }, own.path);
-    const start = () =>
-      openAgent(
-        settings,
-        createHost(),
-        createLog("error", () => {}),
-        { machineIdPath },
-      );
-    const first = await start();
+    const first = await startAgent();
     first.outbox.push(await first.collect());
-    expect((await start()).outbox.length).toBe(1);
+    expect((await startAgent()).outbox.length).toBe(1);
     fs.writeFileSync(machineIdPath, "00000000000000000000000000000001\n");
-    expect((await start()).outbox.length).toBe(0);
+    expect((await startAgent()).outbox.length).toBe(0);
   });
 
   test("another, and killed at any step of taking the new identity: the outbox is nobody's", async () => {
-    const settings = agentSettings({ PSK: "identity-test-key-0123456789abcdef", STATE_DIR: file("state") }, own.path);
-    const start = () =>
-      openAgent(
-        settings,
-        createHost(),
-        createLog("error", () => {}),
-        { machineIdPath },
-      );
     const outcomes: string[] = [];
     for (let steps = 0; ; steps++) {
       fs.rmSync(file("state"), { recursive: true, force: true });
       fs.writeFileSync(machineIdPath, "00000000000000000000000000000000\n");
-      const first = await start();
+      const first = await startAgent();
       for (let i = 0; i < 2; i++) first.outbox.push(await first.collect());
       fs.writeFileSync(machineIdPath, "00000000000000000000000000000001\n");
-      const whole = await killedAfter(steps, start);
-      const { identity, outbox } = await start();
+      const whole = await killedAfter(steps, startAgent);
+      const { identity, outbox } = await startAgent();
       // The old id with a new key would be a clone to the manager.
       expect([steps, identity.agentId === first.identity.agentId]).toEqual([steps, false]);
       outcomes.push(`killed at step ${steps}: ${outbox.length} wait`);

@@ -58,6 +58,14 @@ describe("prefixes", () => {
   ])("%j is none", (text) => expect(net.canonicalPrefix(text)).toBeNull());
   test("an interface address keeps its host bits", () =>
     expect(net.canonicalInterfaceAddress("10.0.0.7/24")).toBe("10.0.0.7/24"));
+  test("the address that a prefix holds alone", () =>
+    expect(["10.0.0.7/32", "fd00::7/128", "10.0.0.0/24", "fd00::/32", "0.0.0.0/0"].map(net.onlyAddress)).toEqual([
+      "10.0.0.7",
+      "fd00::7",
+      null,
+      null,
+      null,
+    ]));
   test("covers", () => {
     const prefix = (text: string) => net.parsePrefix(text)!;
     expect(net.covers(prefix("10.0.0.0/8"), prefix("10.1.0.0/16"))).toBe(true);
